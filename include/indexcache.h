@@ -1102,9 +1102,8 @@ typedef struct ic_forward_args {
   int32_t reserved;
 } ic_forward_args;
 
-/** Initialiser: all rows. layer must still be set. */
-#define IC_FORWARD_ARGS_INIT \
-  { sizeof(ic_forward_args), 0, 0, 0, IC_ALL_ROWS, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0 }
+/** Initialiser. layer and row_count must still be set. */
+#define IC_FORWARD_ARGS_INIT { sizeof(ic_forward_args), 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0 }
 
 /** Bytes of workspace for any ic_forward() on this cache with up to max_rows rows and keys up to max_key_end. @since 0.1 */
 IC_API ic_status ic_forward_workspace_size(const ic_cache *cache, int32_t max_rows, int32_t max_key_end, size_t *size);
