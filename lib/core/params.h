@@ -184,4 +184,78 @@ struct WriteKeysParams {
   uint32_t *fault;
 };
 
+/// Rows of one publication that a consumer may use: their lengths, 0 where the stamp is of another source or epoch.
+struct CheckStampsParams {
+  const int32_t *lengths;        // [count]
+  const uint64_t *stamps;        // [count]: source layer in the high half, epoch in the low one
+  const uint32_t *epoch;         // the caller's word
+  int32_t source_layer;
+  int32_t count;
+  int32_t *checked_lengths;      // [count]
+  uint32_t *fault;
+};
+
+/// Marks rows as published by a source in the current epoch.
+struct StampParams {
+  uint64_t *stamps;              // [count]
+  const uint32_t *epoch;
+  int32_t source_layer;
+  int32_t count;
+};
+
+/// Rows of a selection, moved: destination row r = source row rows[r], or an empty row.
+struct GatherRowsParams {
+  const int32_t *rows;           // [count]; null = r itself. -1 = empty row; outside [-1, source_rows): empty and *fault
+  int32_t count;
+  int32_t source_rows;
+  int32_t width;                 // entries per row that are copied
+  int32_t padded_width;          // entries per row that are written: -1 (scores: -inf) behind width
+  const int32_t *indices;        // [source_rows, index_stride]
+  int64_t index_stride;
+  const int32_t *lengths;        // [source_rows]
+  const float *scores;           // [source_rows, index_stride]; null = none
+  const uint64_t *stamps;        // [source_rows]; null = none
+  int32_t *out_indices;          // [count, out_stride]
+  int64_t out_stride;
+  int32_t *out_lengths;          // [count]
+  float *out_scores;             // [count, out_stride]; null = none
+  uint64_t *out_stamps;          // [count]; null = none
+  uint32_t *fault;
+};
+
+/// Logical positions to slots.
+struct RemapParams {
+  RowsView rows;                 // key ranges unused
+  const int32_t *indices;        // [count, index_stride]
+  int64_t index_stride;
+  const int32_t *lengths;        // [count]
+  int32_t k_padded;              // entries written per row
+  int32_t page_tokens;           // 0 = flat
+  const int32_t *block_table;    // [num_seqs, block_table_stride]
+  int64_t block_table_stride;
+  int32_t num_blocks;
+  int32_t reserved;
+  const int64_t *key_offsets;    // flat: [num_seqs]; null = 0
+  int32_t *slots;                // [count, slot_stride]
+  int64_t slot_stride;
+  int32_t *out_lengths;          // [count]
+};
+
+/// Row-wise comparison of two ascending index sets.
+struct OverlapParams {
+  const int32_t *a;              // [count, a_stride]
+  int64_t a_stride;
+  const int32_t *a_lengths;      // [count]
+  int32_t a_k;
+  int32_t b_k;
+  const int32_t *b;              // [count, b_stride]
+  int64_t b_stride;
+  const int32_t *b_lengths;      // [count]
+  int32_t count;
+  int32_t reserved;
+  int32_t *intersection;         // [count]; each output may be null
+  float *recall;
+  float *jaccard;
+};
+
 }  // namespace ic
