@@ -43,6 +43,8 @@ class Backend {
   /// Bit n = IC_DTYPE n.
   virtual uint32_t indexer_dtypes() const noexcept = 0;
   virtual uint32_t attention_dtypes() const noexcept = 0;
+  /// Largest k of a selection; 0 = none can be made here.
+  virtual int32_t max_k() const noexcept = 0;
   /// The id of the arithmetic for a dtype, and the constant of its error bound.
   virtual uint64_t numerics_id(int32_t dtype) const noexcept = 0;
   virtual double error_bound(int32_t num_heads, int32_t head_dim, int32_t dtype) const noexcept = 0;
