@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Numerics ids: one 64-bit name per exact arithmetic of scores, and the constants of their error bounds.
+#pragma once
+
+#include <cstdint>
+
+namespace ic {
+
+/// What multiplies and adds, and in which order: two paths of one family and element type give the same bits.
+enum class ScoreFamily : uint8_t {
+  /// Elements widened to fp32 exactly; one chain of fused multiply-adds over d ascending from +0; relu; one chain over
+  /// h
+  /// ascending from +0 with w' = fl(w * q_scale); times the key's scale where there is one; -0 to +0, NaN to -inf.
+  /// Every
+  /// level of the CPU backend, and the CUDA cores of every GPU.
+  kFmaChain = 1,
+};
+
+/// Layout of an id, from the top:
+///   bits 63-48  0x4943, the letters "IC"
+///   bits 47-32  revision of the family's definition, from 1
+///   bits 31-24  order of the head sum: 1 = one chain, h ascending
+///   bits 23-16  family of compute capabilities that share the arithmetic (9 = Hopper); 0 = no chip decides it
+///   bits 15-8   ScoreFamily
+///   bits  7-0   IC_DTYPE_* of queries and keys
+constexpr uint64_t make_numerics_id(ScoreFamily family, int32_t dtype, uint8_t chip_family, uint8_t head_order,
+                                    uint16_t revision) noexcept {
+  return uint64_t{0x4943} << 48 | uint64_t{revision} << 32 | uint64_t{head_order} << 24 | uint64_t{chip_family} << 16 |
+         uint64_t{static_cast<uint8_t>(family)} << 8 | static_cast<uint8_t>(dtype);
+}
+
+constexpr uint64_t fma_chain_id(int32_t dtype) noexcept {
+  return make_numerics_id(ScoreFamily::kFmaChain, dtype, 0, 1, 1);
+}
+
+/// eps of |I - I_exact| <= eps * ks * sum_h |w_h| * sum_d |q_hd * k_d|: a term passes at most D roundings in the dot
+/// product, H in the head sum and two factors (q_scale, ks); the rest covers the terms of second order.
+constexpr double fma_chain_error_bound(int32_t num_heads, int32_t head_dim) noexcept {
+  return (static_cast<double>(num_heads) + static_cast<double>(head_dim) + 8.0) / (1 << 24);
+}
+
+}  // namespace ic
