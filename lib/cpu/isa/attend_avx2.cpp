@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sparse attention, compiled for AVX2.
+#include "cpu/isa/simd_avx2.h"
+
+namespace ic::cpu {
+namespace {
+// 12 accumulators, a key vector (2) and a broadcast in 16 registers.
+constexpr int kTileHeads = 6;
+constexpr int kTileVectors = 1;
+}  // namespace
+}  // namespace ic::cpu
+
+#include "cpu/isa/attend.inl"
+
+namespace ic::cpu {
+const AttendKernels kAttendKernelsAvx2 = kKernels;
+}  // namespace ic::cpu

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sparse attention, compiled for AVX-512.
+#include "cpu/isa/simd_avx512.h"
+
+namespace ic::cpu {
+namespace {
+// 24 accumulators, 2 key vectors and a broadcast in 32 registers.
+constexpr int kTileHeads = 12;
+constexpr int kTileVectors = 2;
+}  // namespace
+}  // namespace ic::cpu
+
+#include "cpu/isa/attend.inl"
+
+namespace ic::cpu {
+const AttendKernels kAttendKernelsAvx512 = kKernels;
+}  // namespace ic::cpu
