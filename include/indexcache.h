@@ -30,7 +30,8 @@
  * Structs. The caller sets struct_size to sizeof and everything else to zero or to a value; zero is always the default
  * or "not given" (`ic_batch batch = IC_BATCH_INIT;` or memset, then struct_size). Structs only ever grow at their end. A smaller
  * struct_size (an older header) is extended by zeros; a larger one (a newer header) is accepted when the part that
- * this library does not know is zero, else IC_ERROR_UNKNOWN_FIELD. Flag bits that are not listed are refused. Structs
+ * this library does not know is zero, else IC_ERROR_UNKNOWN_FIELD. Flag bits that are not listed are refused. The two
+ * structs tagged @frozen have no struct_size and never change. Structs
  * that the library fills (the *_info structs, ic_index_view, ic_device_caps) are written up to the caller's struct_size. There is no padding
  * in any struct. Fields named reserved must be zero.
  *
@@ -492,7 +493,7 @@ IC_API ic_status ic_schedule_export(const ic_schedule *schedule, int32_t engine,
 /** Pages of page_tokens vectors, found through a block table of the batch. */
 #define IC_LAYOUT_PAGED 2
 
-/** Logical block -> physical page, one row per sequence. This struct is frozen (it is used in arrays). */
+/** Logical block -> physical page, one row per sequence. Used in arrays, so it has no struct_size and never changes. @frozen */
 typedef struct ic_block_table {
   /** [num_seqs, stride] device memory; -1 = the page is not there: its keys are never read, selected or counted as visible */
   const int32_t *pages;
@@ -1250,7 +1251,7 @@ IC_API ic_status ic_cache_compact(ic_cache *cache, const ic_compact_args *args, 
 #define IC_MEMORY_DEVICE 2
 
 /** First 64 bytes of an exported block, little-endian. Behind it: int32 lengths[rows], int32 indices[rows, k], and with
- *  IC_EXPORT_SCORES float scores[rows, k]. */
+ *  IC_EXPORT_SCORES float scores[rows, k]. A format, so it has no struct_size and never changes. @frozen */
 typedef struct ic_export_header {
   /** 0x58494349, the bytes "ICIX" */
   uint32_t magic;
