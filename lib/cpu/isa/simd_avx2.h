@@ -51,6 +51,7 @@ IC_INLINE Mask mask_first(int n) {
   return {_mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane), _mm256_cmpgt_epi32(_mm256_set1_epi32(n - 8), lane)};
 }
 IC_INLINE Mask mask_and(Mask x, Mask y) { return {_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)}; }
+IC_INLINE Mask mask_and_not(Mask x, Mask y) { return {_mm256_andnot_si256(y.a, x.a), _mm256_andnot_si256(y.b, x.b)}; }
 IC_INLINE Mask mask_or(Mask x, Mask y) { return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
 
 // fp32: load and store of n lanes touch nothing behind them; lanes that are not loaded are +0
@@ -142,6 +143,8 @@ IC_INLINE Mask eq(I32 x, I32 y) { return {_mm256_cmpeq_epi32(x.a, y.a), _mm256_c
 IC_INLINE I32 select(Mask m, I32 x, I32 y) {
   return {_mm256_blendv_epi8(y.a, x.a, m.a), _mm256_blendv_epi8(y.b, x.b, m.b)};
 }
+IC_INLINE I32 max(I32 x, I32 y) { return {_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)}; }
+IC_INLINE I32 min(I32 x, I32 y) { return {_mm256_min_epi32(x.a, y.a), _mm256_min_epi32(x.b, y.b)}; }
 IC_INLINE I32 as_i32(F32 x) { return {_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)}; }
 IC_INLINE F32 as_f32(I32 x) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
 /// Integer value to fp32, exact below 2^24.

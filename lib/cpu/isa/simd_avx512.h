@@ -51,6 +51,7 @@ IC_INLINE Mask mask_first(int n) {
   return {static_cast<__mmask16>(n >= 16 ? 0xffffu : (n <= 0 ? 0u : (1u << n) - 1u))};
 }
 IC_INLINE Mask mask_and(Mask a, Mask b) { return {static_cast<__mmask16>(a.v & b.v)}; }
+IC_INLINE Mask mask_and_not(Mask a, Mask b) { return {static_cast<__mmask16>(a.v & ~b.v)}; }
 IC_INLINE Mask mask_or(Mask a, Mask b) { return {static_cast<__mmask16>(a.v | b.v)}; }
 
 // fp32: load and store of n lanes touch nothing behind them; lanes that are not loaded are +0
@@ -117,6 +118,8 @@ IC_INLINE I32 shift_right_signed(I32 a) {
 IC_INLINE Mask gt(I32 a, I32 b) { return {_mm512_cmpgt_epi32_mask(a.v, b.v)}; }
 IC_INLINE Mask eq(I32 a, I32 b) { return {_mm512_cmpeq_epi32_mask(a.v, b.v)}; }
 IC_INLINE I32 select(Mask m, I32 a, I32 b) { return {_mm512_mask_blend_epi32(m.v, b.v, a.v)}; }
+IC_INLINE I32 max(I32 a, I32 b) { return {_mm512_max_epi32(a.v, b.v)}; }
+IC_INLINE I32 min(I32 a, I32 b) { return {_mm512_min_epi32(a.v, b.v)}; }
 IC_INLINE I32 as_i32(F32 a) { return {_mm512_castps_si512(a.v)}; }
 IC_INLINE F32 as_f32(I32 a) { return {_mm512_castsi512_ps(a.v)}; }
 /// Integer value to fp32, exact below 2^24.

@@ -46,6 +46,8 @@ IC_INLINE uint32_t mask_bits(Mask m) { return m.bits; }
 IC_INLINE Mask mask_from_bits(uint32_t bits) { return {bits & 0xffffu}; }
 IC_INLINE Mask mask_first(int n) { return {n >= 16 ? 0xffffu : (n <= 0 ? 0u : (1u << n) - 1u)}; }
 IC_INLINE Mask mask_and(Mask a, Mask b) { return {a.bits & b.bits}; }
+/// a without b
+IC_INLINE Mask mask_and_not(Mask a, Mask b) { return {a.bits & ~b.bits}; }
 IC_INLINE Mask mask_or(Mask a, Mask b) { return {a.bits | b.bits}; }
 
 // fp32: load and store of n lanes touch nothing behind them; lanes that are not loaded are +0
@@ -193,6 +195,14 @@ IC_INLINE Mask eq(I32 a, I32 b) {
 IC_INLINE I32 select(Mask m, I32 a, I32 b) {
   IC_LANES b.v[i] = ((m.bits >> i) & 1u) != 0 ? a.v[i] : b.v[i];
   return b;
+}
+IC_INLINE I32 max(I32 a, I32 b) {
+  IC_LANES a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
+  return a;
+}
+IC_INLINE I32 min(I32 a, I32 b) {
+  IC_LANES a.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i];
+  return a;
 }
 IC_INLINE I32 as_i32(F32 a) {
   I32 r;
