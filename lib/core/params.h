@@ -214,12 +214,10 @@ struct GatherRowsParams {
   int64_t index_stride;
   const int32_t *lengths;        // [source_rows]
   const float *scores;           // [source_rows, index_stride]; null = none
-  const uint64_t *stamps;        // [source_rows]; null = none
   int32_t *out_indices;          // [count, out_stride]
   int64_t out_stride;
   int32_t *out_lengths;          // [count]
   float *out_scores;             // [count, out_stride]; null = none
-  uint64_t *out_stamps;          // [count]; null = none
   uint32_t *fault;
 };
 
