@@ -30,4 +30,4 @@ add_library(indexcache_static STATIC "${merged}")
 set_source_files_properties("${merged}" PROPERTIES EXTERNAL_OBJECT ON GENERATED ON)
 set_target_properties(indexcache_static PROPERTIES OUTPUT_NAME indexcache LINKER_LANGUAGE C)
 # What the merged object still asks of the system.
-target_link_libraries(indexcache_static INTERFACE Threads::Threads m ${CMAKE_DL_LIBS})
+target_link_libraries(indexcache_static INTERFACE m pthread dl rt)
