@@ -101,6 +101,11 @@ size_t ic_cache::compact_workspace_size(int32_t max_rows) const {
   return ic::SlotLayout(max_rows, topk_->k_padded, keeps_scores(), false).bytes;
 }
 
+void ic_cache::share(const ic::Publications::Plan &plan, int32_t mode) {
+  publications_.require(plan.source);
+  publications_.note_shared(plan.layer, mode);
+}
+
 void ic_cache::forward(const ic::ForwardRequest &request, ic::Stream stream) {
   const auto &plan = request.plan;
   if (plan.full)

@@ -91,6 +91,8 @@ struct ic_cache final : ic::RefCounted {
   size_t compact_workspace_size(int32_t max_rows) const;
 
   void forward(const ic::ForwardRequest &request, ic::Stream stream);
+  /// A Shared layer without new keys and attention: finds its source, does no device work.
+  void share(const ic::Publications::Plan &plan, int32_t mode);
   void compact(const ic::CompactRequest &request, ic::Stream stream);
   /// Does nothing when the same arrays hold the same publication's slots already.
   void remap(const ic_remap_args &args, ic::Stream stream);
