@@ -9,8 +9,6 @@
 namespace ic {
 namespace {
 
-const char *mode_name(int32_t mode) noexcept { return mode == IC_LAYER_FULL ? "Full" : "Shared"; }
-
 uint64_t mask_of(int32_t first, int32_t last) noexcept {  // bits [first, last) of one word
   const uint64_t upper = last == 64 ? ~uint64_t{0} : (uint64_t{1} << last) - 1;
   return upper & ~((uint64_t{1} << first) - 1);
