@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+// How an engine uses the library: one ic_cache_begin per forward, one ic_forward per layer.
+#include "engine.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+namespace tiny_lm {
+namespace {
+
+constexpr int kPageTokens = 64;
+constexpr int kBlockRows = 128;  // rows of one task: their activations stay in a core's cache
+
+/// Adds the time from its construction to its end to a total.
+class Timer {
+ public:
+  explicit Timer(double *total) : total_(total), start_(std::chrono::steady_clock::now()) {}
+  ~Timer() { *total_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+  Timer(const Timer &) = delete;
+  Timer &operator=(const Timer &) = delete;
+
+ private:
+  double *total_;
+  std::chrono::steady_clock::time_point start_;
+};
+
+}  // namespace
+
+Engine::Engine(const Model &model, const std::string &pattern, ThreadPool *pool, EngineOptions options)
+    : model_(model),
+      pool_(*pool),
+      options_(std::move(options)),
+      library_(model.config, pattern, options_.max_tokens, pool),
+      rope_(options_.max_tokens, model.config.rope_dim, model.config.rope_theta),
+      a_(model.config, options_.max_tokens),
+      ready_q_(a_.index_q.rows(), a_.index_q.cols()),
+      positions_(static_cast<size_t>(options_.max_tokens)),
+      key_end_(positions_.size()),
+      slots_(positions_.size()) {
+  create_keys();
+}
+
+void Engine::create_keys() {
+  const ModelConfig &c = model_.config;
+  const int num_pages = (options_.max_tokens + kPageTokens - 1) / kPageTokens;
+  const auto num_vectors = static_cast<size_t>(num_pages) * kPageTokens;
+
+  // An allocator hands pages out in any order; here the last one first.
+  for (int block = 0; block < num_pages; ++block) pages_.push_back(num_pages - 1 - block);
+  table_.pages = pages_.data();
+  table_.num_blocks = num_pages;
+  table_.page_tokens = kPageTokens;
+
+  keys_.resize(static_cast<size_t>(c.num_layers));
+  for (int layer = 0; layer < c.num_layers; ++layer) {
+    LayerKeys &keys = keys_[static_cast<size_t>(layer)];
+    keys.full = library_.is_full(layer);
+    keys.kv.resize(num_vectors * static_cast<size_t>(c.kv_rank + c.rope_dim));
+    // The schedule never changes here, so a Shared layer needs no index keys. An engine that changes schedules while a
+    // sequence lives must write them in every layer: ic_forward_args.new_keys does so in every mode.
+    if (keys.full) {
+      keys.index.resize(num_vectors * static_cast<size_t>(c.index_dim));
+      full_layers_.push_back(layer);
+    }
+  }
+}
+
+ic_pool Engine::pool_of(std::vector<float> *memory) const {
+  ic_pool pool = IC_POOL_INIT;
+  pool.data = memory->data();
+  pool.capacity = static_cast<int64_t>(pages_.size());
+  pool.layout = IC_LAYOUT_PAGED;
+  pool.block_table = 0;
+  return pool;
+}
+
+void Engine::for_row_blocks(int count, const std::function<void(const RowBlock &)> &body) {
+  const int share = (count + pool_.num_threads() - 1) / pool_.num_threads();
+  const int rows = std::clamp(share, 1, kBlockRows);
+  pool_.parallel_for((count + rows - 1) / rows, [&](int64_t block) {
+    const int first = static_cast<int>(block) * rows;
+    body({first, std::min(rows, count - first), num_tokens_});
+  });
+}
+
+Eigen::Ref<const Matrix> Engine::feed(const uint8_t *bytes, int count) {
+  if (count < 0 || count > options_.max_tokens - num_tokens_) {
+    throw Error(kExitFailure, "a sequence of " + std::to_string(num_tokens_) + " tokens cannot grow by " +
+                                  std::to_string(count) + "; it may hold " + std::to_string(options_.max_tokens));
+  }
+  begin(count);
+  for_row_blocks(count, [&](const RowBlock &rows) { embed(model_, bytes, rows, &a_); });
+  for (int layer = 0; layer < model_.config.num_layers; ++layer) run_layer(layer, count);
+  for_row_blocks(count, [&](const RowBlock &rows) { project_logits(model_, rows, &a_); });
+  num_tokens_ += count;
+  return a_.logits.topRows(count);
+}
+
+// What all layers of this forward share: who the rows are and which keys they may see.
+void Engine::begin(int count) {
+  for (int r = 0; r < count; ++r) {
+    const auto row = static_cast<size_t>(r);
+    const int position = num_tokens_ + r;
+    const int64_t page = pages_[static_cast<size_t>(position / kPageTokens)];
+    positions_[row] = position;
+    key_end_[row] = position + 1;  // causal: a token sees itself and everything before it
+    slots_[row] = page * kPageTokens + position % kPageTokens;
+  }
+  batch_.num_rows = count;
+  batch_.num_seqs = 1;
+  batch_.key_end = key_end_.data();
+  batch_.max_key_end = num_tokens_ + count;
+  batch_.block_tables = &table_;
+  batch_.num_block_tables = 1;
+  check(ic_cache_begin(library_.cache.get(), &batch_));
+}
+
+void Engine::run_layer(int layer, int count) {
+  const ModelConfig &c = model_.config;
+  const LayerWeights &w = model_.layers[static_cast<size_t>(layer)];
+  LayerKeys &keys = keys_[static_cast<size_t>(layer)];
+
+  for_row_blocks(count, [&](const RowBlock &rows) {
+    project_attention_inputs(c, w, rope_, rows, &a_);
+    const auto width = a_.kv.cols();
+    for (int r = rows.begin; r < rows.begin + rows.count; ++r) {
+      std::copy_n(a_.kv.row(r).data(), width, keys.kv.begin() + slots_[static_cast<size_t>(r)] * width);
+    }
+  });
+
+  const ic_pool kv = pool_of(&keys.kv);
+  ic_attention_args attention = IC_ATTENTION_ARGS_INIT;
+  attention.q = a_.query.data();
+  attention.kv = &kv;
+  attention.out = a_.latent_out.data();
+
+  if (keys.full) {
+    run_full_layer(layer, count, attention);
+  } else {
+    const Timer timer(&stats_.attention_seconds);  // finding the source's indices takes no time
+    ic_forward_args args = IC_FORWARD_ARGS_INIT;
+    args.layer = layer;
+    args.row_count = IC_ALL_ROWS;
+    args.attention = &attention;
+    args.workspace = library_.workspace.get();
+    args.workspace_size = library_.workspace_size;
+    check(ic_forward(library_.cache.get(), &args, nullptr, nullptr));
+  }
+
+  for_row_blocks(count, [&](const RowBlock &rows) { finish_layer(c, w, rows, &a_); });
+}
+
+void Engine::run_full_layer(int layer, int count, const ic_attention_args &attention) {
+  const ModelConfig &c = model_.config;
+  const ic_pool keys = pool_of(&keys_[static_cast<size_t>(layer)].index);
+
+  ic_queries queries = IC_QUERIES_INIT;
+  queries.q = ready_q_.data();
+  queries.w = a_.index_k_w.data() + c.index_dim;  // the head weights stand behind the keys in each row
+  queries.w_row_stride = a_.index_k_w.cols();
+
+  ic_forward_args args = IC_FORWARD_ARGS_INIT;
+  args.layer = layer;
+  args.row_count = IC_ALL_ROWS;
+  args.queries = &queries;
+  args.keys = &keys;
+  args.attention = options_.one_call_per_layer ? &attention : nullptr;
+  args.workspace = library_.workspace.get();
+  args.workspace_size = library_.workspace_size;
+
+  const IndexerStep step{layer, &library_, &batch_, &queries, &keys};
+  ic_index_view view = IC_INDEX_VIEW_INIT;
+  {
+    const Timer timer(&stats_.indexer_seconds);
+    prepare_indexer(model_.layers[static_cast<size_t>(layer)], keys, count);
+    if (options_.select) {
+      options_.select(step);
+      check(ic_cache_get_view(library_.cache.get(), layer, &view));
+    } else {
+      check(ic_forward(library_.cache.get(), &args, &view, nullptr));
+    }
+    ++stats_.indexer_calls;
+  }
+  if (options_.inspect) options_.inspect(step, view);
+  if (options_.one_call_per_layer && !options_.select) return;
+
+  const Timer timer(&stats_.attention_seconds);
+  check(ic_attention_run(library_.attention.get(), &batch_, 0, &view, &attention, library_.workspace.get(),
+                         library_.workspace_size, nullptr));
+}
+
+// From activations to indexer queries, and to keys in their pages.
+void Engine::prepare_indexer(const LayerWeights &weights, const ic_pool &keys, int count) {
+  for_row_blocks(count, [&](const RowBlock &rows) { project_indexer_inputs(weights, rows, &a_); });
+
+  ic_prepare_args common = IC_PREPARE_ARGS_INIT;
+  common.count = count;
+  common.x_dtype = IC_DTYPE_F32;
+  common.flags = IC_PREPARE_ROPE_INTERLEAVED;
+  common.positions = positions_.data();
+  common.cos_table = rope_.cos.data();
+  common.sin_table = rope_.sin.data();
+  common.num_positions = static_cast<int32_t>(rope_.cos.rows());
+  common.rope_dim = model_.config.rope_dim;
+
+  ic_prepare_args q = common;
+  q.x = a_.index_q.data();
+  q.q_out = ready_q_.data();
+  check(ic_indexer_prepare_queries(library_.indexer.get(), &q, nullptr));
+
+  ic_prepare_args k = common;
+  k.x = a_.index_k_w.data();
+  k.x_row_stride = a_.index_k_w.cols();
+  k.norm_weight = weights.index_k_norm.data();
+  k.norm_bias = weights.index_k_bias.data();
+  k.norm_eps = kInnerNormEps;
+  k.pool = &keys;
+  k.slots = slots_.data();
+  k.page_tokens = kPageTokens;
+  check(ic_indexer_prepare_keys(library_.indexer.get(), &k, nullptr));
+}
+
+}  // namespace tiny_lm

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// A small inference engine: one sequence, paged keys, the layers of the model through ic_forward.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "dense.h"
+#include "library.h"
+#include "model.h"
+#include "thread_pool.h"
+
+namespace tiny_lm {
+
+/// Wall time since construction, and how often the indexer ran.
+struct EngineStats {
+  double indexer_seconds = 0;    ///< all that a Shared layer saves: projection, preparation, scores, selection
+  double attention_seconds = 0;  ///< sparse attention over the selected keys
+  int64_t indexer_calls = 0;     ///< Full calls of ic_forward
+};
+
+/// One Full layer's indexer inputs as they go to the library, for those who want to see scores or to select themselves.
+struct IndexerStep {
+  int layer = 0;
+  const Library *library = nullptr;
+  const ic_batch *batch = nullptr;
+  const ic_queries *queries = nullptr;
+  const ic_pool *keys = nullptr;
+};
+
+struct EngineOptions {
+  int max_tokens = 2048;  ///< longest sequence
+  /// Full layers, too, attend inside ic_forward. Otherwise their attention is a call of its own, so that both can be timed;
+  /// the results have the same bits.
+  bool one_call_per_layer = false;
+  /// Called instead of a Full layer's ic_forward; must publish indices for the layer (ic_cache_import).
+  std::function<void(const IndexerStep &)> select;
+  /// Called behind every Full layer's ic_forward.
+  std::function<void(const IndexerStep &, const ic_index_view &)> inspect;
+};
+
+/// Not for several threads at once. Model and pool must outlive it.
+class Engine {
+ public:
+  /// pattern: one letter F or S per layer. Throws Error; kExitPattern when the library refuses the schedule.
+  Engine(const Model &model, const std::string &pattern, ThreadPool *pool, EngineOptions options = {});
+
+  /// Forgets the sequence.
+  void restart() { num_tokens_ = 0; }
+
+  /// Appends count bytes to the sequence and returns their logits, [count, vocab], valid until the next call.
+  Eigen::Ref<const Matrix> feed(const uint8_t *bytes, int count);
+
+  const EngineStats &stats() const { return stats_; }
+  const std::vector<int> &full_layers() const { return full_layers_; }
+
+ private:
+  /// Keys of one layer, in pages.
+  struct LayerKeys {
+    bool full = false;
+    std::vector<float> kv;     // latent KV of MLA: kv_rank + rope_dim per token
+    std::vector<float> index;  // index keys: index_dim per token; Full layers only
+  };
+
+  void create_keys();
+  void begin(int count);
+  void run_layer(int layer, int count);
+  void run_full_layer(int layer, int count, const ic_attention_args &attention);
+  void prepare_indexer(const LayerWeights &weights, const ic_pool &keys, int count);
+  void for_row_blocks(int count, const std::function<void(const RowBlock &)> &body);
+  ic_pool pool_of(std::vector<float> *memory) const;
+
+  const Model &model_;
+  ThreadPool &pool_;
+  EngineOptions options_;
+  Library library_;
+  EngineStats stats_;
+  RopeTable rope_;
+  Activations a_;
+  Matrix ready_q_;  // [rows, index_heads * index_dim] indexer queries after preparation
+
+  std::vector<LayerKeys> keys_;
+  std::vector<int> full_layers_;
+  std::vector<int32_t> pages_;  // logical block -> page, the same in every layer
+  ic_block_table table_ = IC_BLOCK_TABLE_INIT;
+
+  int num_tokens_ = 0;              // tokens in the sequence
+  std::vector<int32_t> positions_;  // of the rows that are being fed; so are the next two
+  std::vector<int32_t> key_end_;
+  std::vector<int64_t> slots_;
+  ic_batch batch_ = IC_BATCH_INIT;
+};
+
+}  // namespace tiny_lm

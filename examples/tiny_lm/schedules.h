@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// The five schedules that are compared: every layer Full, and fewer and fewer of them.
+#pragma once
+
+namespace tiny_lm {
+
+struct NamedSchedule {
+  const char *name;
+  const char *pattern;
+};
+
+/// uniform_*: one Full layer in 2, 4, 8 with offset 2. searched_1_2: found by a greedy search for the least loss.
+inline constexpr NamedSchedule kSchedules[] = {
+    {"all_full", "FFFFFFFFFFFFFFFF"},    {"searched_1_2", "FSFSFSSFSFFFFSSS"}, {"uniform_1_2", "FFSFSFSFSFSFSFSF"},
+    {"uniform_1_4", "FFSSSFSSSFSSSFSS"}, {"uniform_1_8", "FFSSSSSSSFSSSSSS"},
+};
+
+}  // namespace tiny_lm
