@@ -18,9 +18,7 @@ std::optional<Domain> some(int32_t value) noexcept {
 }  // namespace
 
 Schedule::Schedule(Parts parts)
-    : parts_(std::move(parts)),
-      layers_(static_cast<size_t>(num_all_layers())),
-      hash_(sha256_first_8(parts_.pattern)) {
+    : parts_(std::move(parts)), layers_(static_cast<size_t>(num_all_layers())), hash_(sha256_first_8(parts_.pattern)) {
   consumers_.reserve(layers_.size());
   int32_t source = -1;
   for (int32_t i = 0; i < num_all_layers(); ++i) {
@@ -91,7 +89,9 @@ std::optional<IndexerOrdinal> Schedule::indexer_ordinal(GlobalLayer layer) const
   return some<IndexerOrdinal>(at(layer).indexer_ordinal);
 }
 
-std::optional<KeySlot> Schedule::key_slot(GlobalLayer layer) const noexcept { return some<KeySlot>(at(layer).key_slot); }
+std::optional<KeySlot> Schedule::key_slot(GlobalLayer layer) const noexcept {
+  return some<KeySlot>(at(layer).key_slot);
+}
 
 std::optional<GlobalLayer> Schedule::carry(GlobalLayer first_layer) const noexcept {
   // Only the first sparse layer behind the cut matters: if it is Full, all behind it read it or something later.

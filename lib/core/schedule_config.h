@@ -8,9 +8,9 @@
 
 namespace ic {
 
-/// Fails with IC_ERROR_PARSE for text that is not JSON or a field of the wrong type, with IC_ERROR_MODEL_UNSUPPORTED for a
-/// model whose sparse attention is another, or that is unknown and not allowed to be. `precedence` lets a field inside
-/// text_config beat the same field outside.
-ConfigFields read_config(std::string_view text, bool allow_unknown_model, bool precedence);
+/// Fails with IC_ERROR_PARSE for text that is not JSON or a field of the wrong type, with IC_ERROR_MODEL_UNSUPPORTED
+/// for a model whose sparse attention is another or unknown. `precedence` lets a field inside text_config beat the same
+/// field outside.
+ConfigFields read_config(std::string_view text, bool precedence);
 
 }  // namespace ic

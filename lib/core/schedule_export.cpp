@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What each engine reads (state of September 2026), and therefore what is written:
-//   vLLM           --hf-overrides. index_topk_pattern beats freq and offset; indexer_types is not read, except for hy_v4,
+//   vLLM           --hf-overrides. index_topk_pattern beats freq and offset; indexer_types is not read, except for
+//   hy_v4,
 //                  where it beats all. DeepSeek-V4: the pattern counts C4 layers and needs use_index_cache.
 //   SGLang         --json-model-override-args. index_topk_pattern beats freq and offset; offsets differ between its
 //                  models, so a period is never written.

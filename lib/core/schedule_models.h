@@ -9,7 +9,7 @@
 namespace ic {
 
 struct KnownModel {
-  std::string_view name;          // model_type, or an entry of architectures where a checkpoint has no model_type
+  std::string_view name;  // model_type, or an entry of architectures where a checkpoint has no model_type
   ModelFamily::Kind kind;
 };
 

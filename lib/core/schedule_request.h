@@ -27,8 +27,8 @@ struct OverrideFields {
 struct ModelFamily {
   enum class Kind : int32_t { kUnnamed, kDeepseekV32, kGlmMoeDsa, kHyV4, kDeepseekV4 };
   Kind kind = Kind::kUnnamed;
-  std::string model_type;   // empty: no config.json was given
-  bool nested = false;      // its fields were found under text_config
+  std::string model_type;  // empty: no config.json was given
+  bool nested = false;     // its fields were found under text_config
 };
 
 /// The fields of a config.json that concern the schedule. JSON null is an absent field.
@@ -36,11 +36,11 @@ struct ConfigFields {
   ModelFamily family;
   int32_t num_layers = 0;
   int32_t num_mtp_layers = 0;
-  std::vector<bool> sparse;                   // [num_layers + num_mtp_layers]; empty: every layer has sparse attention
-  std::optional<std::string> indexer_types;   // one letter per layer: F full, S shared
+  std::vector<bool> sparse;                  // [num_layers + num_mtp_layers]; empty: every layer has sparse attention
+  std::optional<std::string> indexer_types;  // one letter per layer: F full, S shared
   OverrideFields override;
   std::optional<bool> use_index_cache;
-  bool mtp_can_share = false;                 // index_share_for_mtp_iteration: a capability, never a request
+  bool mtp_can_share = false;  // index_share_for_mtp_iteration: a capability, never a request
 };
 
 /// The caller's words. Zero and nullopt mean: not said.
@@ -50,8 +50,7 @@ struct ScheduleRequest {
   std::optional<std::span<const int32_t>> indexer_layers;  // global ids, ascending: layers whose indexer has weights
   OverrideFields override;
   std::optional<std::string_view> config_json;
-  bool allow_precedence = false;     // indexer_types > pattern > freq/offset decides where fields disagree
-  bool allow_unknown_model = false;  // read an unknown model_type as plain DSA
+  bool allow_precedence = false;  // indexer_types > pattern > freq/offset decides where fields disagree
 };
 
 }  // namespace ic

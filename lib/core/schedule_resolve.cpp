@@ -29,7 +29,7 @@ class Resolver {
 
   Schedule resolve() {
     if (request_.config_json) {
-      config_ = read_config(*request_.config_json, request_.allow_unknown_model, request_.allow_precedence);
+      config_ = read_config(*request_.config_json, request_.allow_precedence);
     }
     resolve_counts();
     resolve_indexers();
@@ -125,8 +125,10 @@ class Resolver {
     }
     for (size_t i = stack; i < types.size(); ++i) {
       if (types[i] == 'F') continue;
-      fail(IC_ERROR_SCHEDULE_INVALID, "%s: indexer_types makes MTP layer %zu shared; it computes at draft step 0; "
-           "allowed: full", kConfig, i);
+      fail(IC_ERROR_SCHEDULE_INVALID,
+           "%s: indexer_types makes MTP layer %zu shared; it computes at draft step 0; "
+           "allowed: full",
+           kConfig, i);
     }
     return Field{"indexer_types", types.substr(0, stack)};
   }
@@ -193,8 +195,7 @@ class Resolver {
     const std::string prefix = std::string(origin) + ": ";
     std::optional<Field> pattern, period;
     if (fields.pattern) {
-      pattern = Field{prefix + "pattern",
-                      letters_from_pattern(*fields.pattern, parts_.num_layers, sparse_, origin)};
+      pattern = Field{prefix + "pattern", letters_from_pattern(*fields.pattern, parts_.num_layers, sparse_, origin)};
     }
     if (fields.freq) {
       const int64_t offset = fields.offset.value_or(kDefaultOffset);
