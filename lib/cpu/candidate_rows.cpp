@@ -33,7 +33,9 @@ const SelectKernels &select_kernels(Isa isa) noexcept {
 }
 
 CandidateRows::CandidateRows(Workspace *workspace, const Executor &executor, int32_t rows, int32_t k) noexcept
-    : kernels_(&select_kernels(executor.isa)), k_(k), capacity_((k + std::max(k, kMinSpare) + kPushColumns + 15) / 16 * 16) {
+    : kernels_(&select_kernels(executor.isa)),
+      k_(k),
+      capacity_((k + std::max(k, kMinSpare) + kPushColumns + 15) / 16 * 16) {
   const auto stride = static_cast<size_t>(capacity_ + kCandidateSlack);
   rows_ = workspace->take<Candidates>(static_cast<size_t>(rows));
   scores_ = workspace->take<float>(static_cast<size_t>(rows) * stride);

@@ -29,7 +29,6 @@ class CandidateRows {
   const Candidates &finish(int32_t i) noexcept;
 
  private:
-
   const SelectKernels *kernels_;
   int32_t k_;
   int32_t capacity_;

@@ -11,9 +11,9 @@ namespace ic::cpu {
 
 /// Keys of up to kTileKeys consecutive positions; those that are not there are left out.
 struct KeyTile {
-  const uint8_t *keys[kTileKeys];            // first element of each key
-  int32_t positions[kTileKeys + 16];         // ascending; whole vectors may be read behind the last
-  float scales[kTileKeys + 16];              // e4m3 only
+  const uint8_t *keys[kTileKeys];     // first element of each key
+  int32_t positions[kTileKeys + 16];  // ascending; whole vectors may be read behind the last
+  float scales[kTileKeys + 16];       // e4m3 only
   int32_t count;
 };
 

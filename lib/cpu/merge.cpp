@@ -77,7 +77,8 @@ void merge_row(const MergeParams &p, int64_t r, uint64_t *keys) {
 void run_rows(void *data, int64_t number) {
   Call &call = *static_cast<Call *>(data);
   const MergeParams &p = call.params;
-  Workspace workspace(static_cast<uint8_t *>(p.workspace) + static_cast<size_t>(number) * slice_bytes(p.parts, p.out.k));
+  Workspace workspace(static_cast<uint8_t *>(p.workspace) +
+                      static_cast<size_t>(number) * slice_bytes(p.parts, p.out.k));
   auto *keys = workspace.take<uint64_t>(static_cast<size_t>(p.parts) * static_cast<size_t>(p.out.k));
   for (int64_t r = call.work.take(); r >= 0; r = call.work.take()) merge_row(p, r, keys);
 }

@@ -70,12 +70,12 @@ class ScoreBlock {
   const ScoreKernels *kernels_;
   int32_t num_heads_;
   int32_t head_dim_;
-  float *panels_;     // [kTileKeys / kPanelKeys][head_dim][kPanelKeys]
-  float *q_;          // [rows][num_heads][head_dim]
-  float *w_;          // [rows][num_heads]
-  float *scores_;     // [rows][kTileKeys]
+  float *panels_;  // [kTileKeys / kPanelKeys][head_dim][kPanelKeys]
+  float *q_;       // [rows][num_heads][head_dim]
+  float *w_;       // [rows][num_heads]
+  float *scores_;  // [rows][kTileKeys]
   KeyTile *tile_;
-  uint8_t *wanted_;   // [kTileKeys]
+  uint8_t *wanted_;  // [kTileKeys]
   int32_t seq_ = 0;
   int32_t num_rows_ = 0;
   int32_t first_position_ = INT32_MAX;

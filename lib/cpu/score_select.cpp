@@ -70,8 +70,8 @@ struct Partials {
 };
 
 struct Call {
-  Call(const Executor &executor_in, const ScoreSelectParams &params_in, const Plan &plan_in, const Partials &partials_in,
-       size_t slice_size_in, int64_t count)
+  Call(const Executor &executor_in, const ScoreSelectParams &params_in, const Plan &plan_in,
+       const Partials &partials_in, size_t slice_size_in, int64_t count)
       : executor(executor_in),
         params(params_in),
         plan(plan_in),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Score and select in one pass: what a Full layer runs. No score matrix exists; a tile of scores lives in the workspace.
+// Score and select in one pass: what a Full layer runs. No score matrix exists; a tile of scores lives in the
+// workspace.
 #pragma once
 
 #include <cstddef>

@@ -76,8 +76,8 @@ int32_t nth_largest(int32_t *keys, int32_t *other, int32_t count, int32_t rank, 
   int32_t high = lane_max(high_lanes);
   const int32_t wanted = rank;
   while (low < high) {
-    const int32_t middle =
-        static_cast<int32_t>(static_cast<uint32_t>(low) + (static_cast<uint32_t>(high) - static_cast<uint32_t>(low)) / 2);
+    const int32_t middle = static_cast<int32_t>(static_cast<uint32_t>(low) +
+                                                (static_cast<uint32_t>(high) - static_cast<uint32_t>(low)) / 2);
     const I32 pivot = set1i(middle);
     I32 upper_low = highest;
     I32 lower_high = lowest;

@@ -6,8 +6,8 @@
 
 namespace ic::cpu {
 
-inline constexpr int kPushColumns = 256;     // most columns of one push
-inline constexpr int kCandidateSlack = 16;   // elements behind a buffer that a kernel may overwrite
+inline constexpr int kPushColumns = 256;    // most columns of one push
+inline constexpr int kCandidateSlack = 16;  // elements behind a buffer that a kernel may overwrite
 
 /// The candidates of one row, ascending by position. Offered keys come in ascending position too; so once k keys are
 /// held, a new one enters only with a score above `threshold` (a tie with the k-th best loses to the smaller position),
@@ -18,8 +18,8 @@ struct Candidates {
   int32_t capacity;    // >= k + kPushColumns
   int32_t count;
   int32_t k;
-  bool bounded;        // threshold holds
-  float threshold;     // the k-th best score so far
+  bool bounded;     // threshold holds
+  float threshold;  // the k-th best score so far
 };
 
 struct SelectKernels {
