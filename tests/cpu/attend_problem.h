@@ -9,27 +9,15 @@
 #include <cstring>
 #include <limits>
 #include <memory>
-#include <random>
 #include <vector>
 
 #include "cpu/attend.h"
 #include "cpu/convert.h"
 #include "cpu/workers.h"
 #include "indexcache.h"
+#include "tests/cpu/uniform.h"
 
 namespace ic::cpu {
-
-/// Numbers in [-1, 1) that are the same with every standard library.
-class Uniform {
- public:
-  explicit Uniform(uint32_t seed) : engine_(seed) {}
-  float operator()() { return static_cast<float>(static_cast<int32_t>(engine_()) >> 8) * 0x1p-23f; }
-  /// Integer in [0, n).
-  int32_t below(int32_t n) { return static_cast<int32_t>(engine_() % static_cast<uint32_t>(n)); }
-
- private:
-  std::mt19937 engine_;
-};
 
 struct AttendShape {
   int32_t num_heads = 4, d_latent = 48, d_rope = 16;
