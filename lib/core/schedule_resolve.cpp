@@ -10,7 +10,7 @@
 namespace ic {
 namespace {
 
-constexpr char kCaller[] = "schedule";
+constexpr char kCaller[] = "desc";
 constexpr char kConfig[] = "config.json";
 
 const char *word(char letter) { return letter == 'F' ? "Full" : "Shared"; }
@@ -137,7 +137,7 @@ class Resolver {
     const std::optional<Field> list = listed_indexers();
     const std::optional<Field> types = typed_indexers();
     base_.assign(sparse_.size(), 'F');
-    parts_.architecture = "every layer has an indexer (nothing says that one is absent)";
+    parts_.architecture = "every sparse layer has an indexer (nothing says that one is absent)";
     if (list) {
       base_ = list->letters;
       parts_.architecture = "indexer_layers (the caller's list)";

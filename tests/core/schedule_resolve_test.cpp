@@ -188,7 +188,7 @@ TEST(ScheduleResolve, TheCallerReplacesTheOverrideOfTheConfig) {
   request.override.pattern = "FSFSFS";
   const Schedule s = resolve_schedule(request);
   EXPECT_EQ(s.pattern(), "FSFSFS");
-  EXPECT_NE(s.explain().find("config.json: freq 4 offset 2 is replaced by schedule: pattern"), std::string::npos)
+  EXPECT_NE(s.explain().find("config.json: freq 4 offset 2 is replaced by desc: pattern"), std::string::npos)
       << s.explain();
 }
 
