@@ -230,7 +230,8 @@ TEST(ScheduleConfig, AFieldThatIsThereTwiceMustAgreeWithItself) {
 TEST(ScheduleConfig, DeepValuesAreIgnored) {
   const Schedule s = from_config(R"({"quantization_config": {"num_hidden_layers": 9, "ignore": [["a"], {"b": [1]}]},
     "rope_parameters": [[1, [2]], {"model_type": "llama"}], "model_type": "glm_moe_dsa",
-    "text_config": {"vision": {"num_hidden_layers": 8, "x": [[]]}, "num_hidden_layers": 2, "y": {"indexer_types": 3}}})");
+    "text_config": {"vision": {"num_hidden_layers": 8, "x": [[]]}, "num_hidden_layers": 2,
+                    "y": {"indexer_types": 3}}})");
   EXPECT_EQ(s.pattern(), "FF");
 }
 
