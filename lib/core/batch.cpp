@@ -168,7 +168,7 @@ void check_pool_values(const Batch &batch, RowRange part, const PoolView &pool, 
     for (int32_t row = part.begin; row < part.begin + part.count; ++row) {
       const int32_t seq = seq_of(batch, row);
       const int32_t end = batch.key_end[row];
-      if (seq < 0 || seq >= batch.num_seqs || end <= begin_of(batch, row)) continue;
+      if (seq < 0 || seq >= batch.num_seqs || end <= begin_of(batch, row) || end > batch.max_key_end) continue;
       const int64_t offset = pool.key_offsets == nullptr ? 0 : pool.key_offsets[seq];
       if (offset < 0 || offset > pool.capacity - end)
         fail(IC_ERROR_OUT_OF_RANGE, "row %d: keys up to %d of sequence %d start at vector %lld, but %s has %lld vectors", row, end,
@@ -180,8 +180,8 @@ void check_pool_values(const Batch &batch, RowRange part, const PoolView &pool, 
   BlockWalk walk(table);
   for (int32_t row = part.begin; row < part.begin + part.count; ++row) {
     const int32_t seq = seq_of(batch, row);
-    if (seq < 0 || seq >= batch.num_seqs) continue;
-    walk.row(seq, std::max(begin_of(batch, row), 0), std::min(batch.key_end[row], batch.max_key_end), [&](int32_t block, int32_t page) {
+    if (seq < 0 || seq >= batch.num_seqs || batch.key_end[row] > batch.max_key_end) continue;
+    walk.row(seq, std::max(begin_of(batch, row), 0), batch.key_end[row], [&](int32_t block, int32_t page) {
       if (page >= pool.capacity || page < -1)
         fail(IC_ERROR_OUT_OF_RANGE, "sequence %d, block %d is page %d; %s has %lld pages", seq, block, page, name,
              static_cast<long long>(pool.capacity));
