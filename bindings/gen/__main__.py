@@ -4,7 +4,7 @@
 python3 bindings/gen                        write the generated files
 python3 bindings/gen --check                fail when a generated file differs from what would be written
 python3 bindings/gen --against OLD.json     fail when the header breaks what the api.json of an older version promised
-python3 bindings/gen --against-tags         the same against every release of this minor series that is tagged in git
+python3 bindings/gen --against-tags         the same against every release of this series that is tagged in git
 """
 
 import argparse
@@ -13,17 +13,15 @@ import json
 import sys
 from pathlib import Path
 
-sys.dont_write_bytecode = True
-
-import emit_c_tests  # noqa: E402
-import emit_json  # noqa: E402
-import emit_map  # noqa: E402
-import release_gate  # noqa: E402
-from abi_diff import compare  # noqa: E402
-from check import check_header  # noqa: E402
-from header import read_header  # noqa: E402
-from model import Header  # noqa: E402
-from tokens import HeaderError  # noqa: E402
+import emit_c_tests
+import emit_json
+import emit_map
+import release_gate
+from abi_diff import compare
+from check import check_header
+from header import read_header
+from model import Header
+from tokens import HeaderError
 
 # A new target is a module with emit(header) -> {path: text} and a line here.
 EMITTERS = (emit_json, emit_map, emit_c_tests)
@@ -92,12 +90,16 @@ def against_tags(root: Path, new: dict) -> int:
         print(f"release gate: {error}", file=sys.stderr)
         return 1
     if not releases:
-        print(f"release gate: {HEADER} begins a new minor series and no release of it is tagged: nothing to be compatible with")
-    return int(any([against(old, new, tag) for tag, old in releases]))
+        print(
+            f"release gate: {HEADER} begins a new series and no release of it is tagged: nothing to be compatible with"
+        )
+    return max([against(old, new, tag) for tag, old in releases], default=0)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="bindings/gen", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="bindings/gen", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--check", action="store_true")
     mode.add_argument("--against", metavar="OLD.json", type=Path)
@@ -107,7 +109,9 @@ def main() -> int:
 
     header = load(options.root / HEADER)
     if options.against:
-        return against(json.loads(options.against.read_text(encoding="utf-8")), emit_json.api(header), str(options.against))
+        return against(
+            json.loads(options.against.read_text(encoding="utf-8")), emit_json.api(header), str(options.against)
+        )
     if options.against_tags:
         return against_tags(options.root, emit_json.api(header))
     files = generate(header)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The append-only rule between two api.json of one series: what an older version promised, the newer one keeps.
 
-Allowed: new functions, constants, handles, callbacks, structs; fields at the end of a struct that has struct_size; a use for
-a field that was reserved; other names for parameters (no caller sees them); any prose.
+Allowed: new functions, constants, handles, callbacks, structs; fields at the end of a struct that has struct_size;
+a use for a field that was reserved; other names for parameters (no caller sees them); any prose.
 """
 
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ def _structs(old: dict, new: dict) -> Iterator[str]:
             yield f"struct {name} lost {before['init']}"
         if len(now["fields"]) < len(before["fields"]):
             yield f"struct {name} lost fields: {len(before['fields'])} became {len(now['fields'])}"
-        for was, field in zip(before["fields"], now["fields"]):
+        for was, field in zip(before["fields"], now["fields"], strict=False):
             yield from _field(name, before["frozen"], was, field)
         if before["frozen"] and len(now["fields"]) > len(before["fields"]):
             yield f"struct {name} is @frozen and grew"
@@ -82,7 +82,8 @@ def _functions(old: dict, new: dict) -> Iterator[str]:
             if _signature(before) != _signature(now):
                 yield f"{before['name']} changed from {_signature(before)} to {_signature(now)}"
             if before.get("since") != now.get("since"):
-                yield f"{before['name']} changed its @since, and with it its symbol version, from {before['since']} to {now['since']}"
+                since = f"from {before['since']} to {now['since']}"
+                yield f"{before['name']} changed its @since, and with it its symbol version, {since}"
         yield from _removed(old, new, kind)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rules of the dialect beyond its grammar: layout, names, initialisers, statuses, lifecycles, references in prose."""
+"""The rules beyond the grammar: layout, names, initialisers, statuses, lifecycles, references in prose."""
 
 import re
 from collections.abc import Iterator
@@ -58,7 +58,9 @@ def _struct_size(header: Header) -> Iterator[HeaderError]:
         if struct.frozen and any(f.name == "struct_size" for f in struct.fields):
             yield HeaderError(struct.line, f"{struct.name} is @frozen and has struct_size: it must be one or the other")
         elif not struct.frozen and not sized:
-            yield HeaderError(first.line, f"the first field of {struct.name} must be size_t struct_size (or tag it @frozen)")
+            yield HeaderError(
+                first.line, f"the first field of {struct.name} must be size_t struct_size (or tag it @frozen)"
+            )
         if header.struct_kind(struct) == "unused":
             yield HeaderError(struct.line, f"{struct.name} is used by no function and no struct")
 
@@ -74,7 +76,7 @@ def _initialisers(header: Header) -> Iterator[HeaderError]:
         values = list(initialiser.values)
         if len(values) != len(wanted):
             yield HeaderError(initialiser.line, f"{initialiser.name} has {len(values)} values for {len(wanted)} fields")
-        for field, value, zero in zip(struct.fields, values, wanted):
+        for field, value, zero in zip(struct.fields, values, wanted, strict=False):
             if value != zero and len(values) == len(wanted):
                 yield HeaderError(initialiser.line, f"{initialiser.name} gives {field.name} {value}; it must be {zero}")
     for struct in header.structs:
@@ -108,7 +110,9 @@ def _constants(header: Header) -> Iterator[HeaderError]:
                 yield HeaderError(constant.line, f"{constant.name} has the value of {seen[constant.value]}")
             seen[constant.value] = constant.name
             if constant.unsigned != first.unsigned:
-                yield HeaderError(constant.line, f"{constant.name} and {first.name} are a flag and a plain number of one family")
+                yield HeaderError(
+                    constant.line, f"{constant.name} and {first.name} are a flag and a plain number of one family"
+                )
             if constant.section != first.section:
                 yield HeaderError(constant.line, f"{constant.name} and {first.name} are one family in two sections")
     names = {c.name for c in header.constants}
@@ -120,7 +124,10 @@ def _constants(header: Header) -> Iterator[HeaderError]:
             yield HeaderError(constant.line, "IC_OK must be 0")
         stale = constant.name.startswith("IC_ERROR_STALE")
         if stale != (constant.value in _STALE):
-            yield HeaderError(constant.line, f"{constant.name} is {constant.value}; 20 to 29 are for IC_ERROR_STALE*, and only for them")
+            yield HeaderError(
+                constant.line,
+                f"{constant.name} is {constant.value}; 20 to 29 are for IC_ERROR_STALE*, and only for them",
+            )
 
 
 def _functions(header: Header) -> Iterator[HeaderError]:
@@ -131,7 +138,9 @@ def _functions(header: Header) -> Iterator[HeaderError]:
             if not since:
                 yield HeaderError(function.line, f"{function.name} has no @since")
             elif version_key(since) > version:
-                yield HeaderError(function.line, f"{function.name} is from {since}, but this header is {'.'.join(map(str, version))}")
+                yield HeaderError(
+                    function.line, f"{function.name} is from {since}, but this header is {'.'.join(map(str, version))}"
+                )
     statuses = [c.name for c in header.constants if is_status(c)]
     for function in header.functions:
         for word in re.findall(r"\bIC_\w+\*?", function.doc.errors or ""):
@@ -141,7 +150,7 @@ def _functions(header: Header) -> Iterator[HeaderError]:
 
 def _lifecycles(header: Header) -> Iterator[HeaderError]:
     functions = {f.name: f for f in header.functions}
-    for handle, (name, create, destroy) in zip(header.handles, header.lifecycles()):
+    for handle, (name, create, destroy) in zip(header.handles, header.lifecycles(), strict=True):
         if not _creates(functions.get(create), name):
             yield HeaderError(handle.line, f"{name} needs {create}(..., {name} **out) that returns ic_status")
         found = functions.get(destroy)
@@ -150,8 +159,12 @@ def _lifecycles(header: Header) -> Iterator[HeaderError]:
 
 
 def _creates(function: Function | None, handle: str) -> bool:
-    return (function is not None and function.returns == Type("ic_status")
-            and function.params != [] and function.params[-1].type == Type(handle, pointers=2))
+    return (
+        function is not None
+        and function.returns == Type("ic_status")
+        and function.params != []
+        and function.params[-1].type == Type(handle, pointers=2)
+    )
 
 
 def _references(header: Header) -> Iterator[HeaderError]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tests/abi/layout.c and init.c: the C or C++ compiler must agree with api.json about the header. Valid in both languages."""
+"""tests/abi/layout.c and init.c, valid in C and C++: the compiler must agree with api.json about the header."""
 
 from model import FUNCTION_MACRO_SAMPLES, FUNCTION_MACROS, Header, Struct
 
@@ -22,7 +22,7 @@ def _first_lines(what: str) -> str:
 
 def _layout(header: Header) -> str:
     text = _first_lines("size of every struct, offset and size of every field. Compiling it is the test.")
-    text += "#include <stddef.h>\n\n#include \"indexcache.h\"\n" + _CHECK
+    text += '#include <stddef.h>\n\n#include "indexcache.h"\n' + _CHECK
     text += (
         "#define FIELD(type, name, offset, size) \\\n"
         "  CHECK(offsetof(type, name) == (offset) && sizeof(((type *)0)->name) == (size))\n"
@@ -41,7 +41,7 @@ def _layout(header: Header) -> str:
 
 def _init(header: Header) -> str:
     text = _first_lines("values of the constants, and every *_INIT is zero but for struct_size.")
-    text += "#include <stdio.h>\n#include <string.h>\n\n#include \"indexcache.h\"\n" + _CHECK
+    text += '#include <stdio.h>\n#include <string.h>\n\n#include "indexcache.h"\n' + _CHECK
     text += "\n// Flags are unsigned, all others signed.\n#define UNSIGNED(value) (0 - (value) > 0)\n\n"
     for constant in header.constants:
         sign = f" && UNSIGNED({constant.name})" if constant.unsigned else ""
@@ -55,7 +55,7 @@ def _init(header: Header) -> str:
         "\nstatic int failures = 0;\n\n"
         "static void expect_equal(const void *value, const void *zero, size_t size, const char *name) {\n"
         "  if (memcmp(value, zero, size) != 0) {\n"
-        "    fprintf(stderr, \"%s is not zero with struct_size set\\n\", name);\n"
+        '    fprintf(stderr, "%s is not zero with struct_size set\\n", name);\n'
         "    ++failures;\n"
         "  }\n"
         "}\n"
@@ -74,6 +74,6 @@ def _init_function(struct: Struct) -> str:
         f"  const {struct.name} value = {struct.init_name};\n"
         f"  {struct.name} zero;\n"
         f"  memset(&zero, 0, sizeof(zero));\n{size}"
-        f"  expect_equal(&value, &zero, sizeof(zero), \"{struct.init_name}\");\n"
+        f'  expect_equal(&value, &zero, sizeof(zero), "{struct.init_name}");\n'
         "}\n"
     )

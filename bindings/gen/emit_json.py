@@ -25,7 +25,7 @@ def api(header: Header) -> dict:
         "callbacks": [_callback(c) for c in header.callbacks],
         "structs": [_struct(header, s) for s in header.structs],
         "functions": [_function(header, f) for f in header.functions],
-        "lifecycles": [dict(zip(("handle", "create", "destroy"), names)) for names in header.lifecycles()],
+        "lifecycles": [dict(zip(("handle", "create", "destroy"), names, strict=True)) for names in header.lifecycles()],
     }
 
 
@@ -68,7 +68,9 @@ def _function(header: Header, function: Function) -> dict:
     statuses = [c.name for c in header.constants if is_status(c)]
     words = (function.doc.errors or "").replace(",", " ").split()
     named = {name for word in words for name in expand_status(word.strip("();:."), statuses)}
-    params = [_parameter(p) | {"direction": d} for p, d in zip(function.params, header.directions(function))]
+    params = [
+        _parameter(p) | {"direction": d} for p, d in zip(function.params, header.directions(function), strict=True)
+    ]
     return _common(function) | {
         "since": function.doc.since,
         "returns": _type(function.returns),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the header declares: the input of every emitter. Layouts are those of LP64, the only data model of the library."""
+"""What the header declares: the input of every emitter. Layouts are those of LP64, the library's only data model."""
 
 from dataclasses import dataclass, field
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the api.json of the releases that this version must stay compatible with. Never passes because it found nothing."""
+"""Finds the api.json of the releases that this version must stay compatible with. Finding nothing is never a pass."""
 
 import json
 import re
@@ -16,11 +16,13 @@ class GateError(Exception):
 def earlier_releases(root: Path, version: dict) -> list[tuple[str, dict]]:
     """Tag and api.json of every tagged release in HEAD's history that is of the version's series, oldest first.
 
-    Empty only for the first version of a series (patch 0): a later one without the tag of its series is an error, and so is
-    a shallow clone, where tags may be missing.
+    Empty only for the first version of a series (patch 0): a later one without the tag of its series is an error, and
+    so is a shallow clone, where tags may be missing.
     """
     if _git(root, "rev-parse", "--is-shallow-repository").strip() != "false":
-        raise GateError("this clone is shallow, its tags cannot be trusted: fetch the whole history (git fetch --unshallow --tags)")
+        raise GateError(
+            "this clone is shallow, its tags cannot be trusted: fetch the whole history (git fetch --unshallow --tags)"
+        )
     tags = []
     for tag in _git(root, "tag", "--list", "v*", "--merged", "HEAD").split():
         match = _TAG.fullmatch(tag)
@@ -30,8 +32,10 @@ def earlier_releases(root: Path, version: dict) -> list[tuple[str, dict]]:
         if same_series(number, (version["major"], version["minor"])):
             tags.append((number, tag))
     if not tags and not _begins_series(version):
-        raise GateError(f"version {version['major']}.{version['minor']}.{version['patch']} has earlier releases, but none is "
-                        "tagged in this history: fetch the tags (git fetch --tags)")
+        raise GateError(
+            f"version {version['major']}.{version['minor']}.{version['patch']} has earlier releases, but none is "
+            "tagged in this history: fetch the tags (git fetch --tags)"
+        )
     return [(tag, _api_at(root, tag)) for _, tag in sorted(tags)]
 
 

@@ -8,7 +8,8 @@ _KEYWORDS = {
     "C": """alignas alignof auto bool break case char const constexpr continue default do double else enum extern false
         float for goto if inline int long nullptr register restrict return short signed sizeof static static_assert
         struct switch thread_local true typedef typeof typeof_unqual union unsigned void volatile while asm""",
-    "C++": """alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t char32_t class
+    "C++": """alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t char32_t
+        class
         co_await co_return co_yield compl concept const const_cast consteval constexpr constinit continue decltype
         default delete do double dynamic_cast else enum explicit export extern false float for friend goto if inline int
         long mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected public register
