@@ -27,18 +27,31 @@ LD_LIBRARY_PATH=$(dirname "$PKG_CONFIG_PATH")
 export PKG_CONFIG_PATH LD_LIBRARY_PATH
 read -ra cflags <<<"$(pkg-config --cflags indexcache)"
 read -ra shared <<<"$(pkg-config --libs indexcache)"
-read -ra private <<<"$(pkg-config --static --libs-only-l indexcache)"
-private=("${private[@]/-lindexcache/}")
-archive=$(pkg-config --variable=archive indexcache)
-for compiler in gcc clang-16; do
-  echo "== pkg-config, C99, shared and static, $compiler"
-  $compiler -std=c99 -Wall -Wextra -pedantic -Werror "${cflags[@]}" "$here/consumer.c" "${shared[@]}" -o "$work/shared"
+read -ra static <<<"$(pkg-config --variable=static_libs indexcache)"
+warnings=(-Wall -Wextra -pedantic -Werror)
+
+# build_and_run COMPILER…: as the arguments say, against the shared and the static library
+build_and_run() {
+  echo "== pkg-config: $*"
+  "$@" "${warnings[@]}" "${cflags[@]}" "${shared[@]}" -o "$work/shared"
   "$work/shared"
-  $compiler -std=c99 -Wall -Wextra -pedantic -Werror "${cflags[@]}" "$here/consumer.c" "$archive" -lm -lpthread -ldl -o "$work/static"
+  "$@" "${warnings[@]}" "${cflags[@]}" "${static[@]}" -o "$work/static"
   env -u LD_LIBRARY_PATH "$work/static"
+}
+build_and_run gcc -std=c99 "$here/consumer.c"
+build_and_run clang-16 -std=c99 "$here/consumer.c"
+build_and_run g++ -std=c++11 "$here/consumer.cpp"
+build_and_run clang++-16 -std=c++20 "$here/consumer.cpp"
+
+# The .pc file finds its prefix at every depth of libdir; an absolute libdir stays where it is.
+for libdir in lib64 lib/x86_64-linux-gnu "$work/absolute/lib"; do
+  echo "== pkg-config: libdir $libdir"
+  cmake -G Ninja -S "$here/../.." -B "$work/libdir" -DCMAKE_INSTALL_PREFIX="$work/prefix" -DCMAKE_INSTALL_LIBDIR="$libdir" \
+    -DINDEXCACHE_CUDA=OFF -DINDEXCACHE_BUILD_TESTS=OFF -DINDEXCACHE_BUILD_EXAMPLES=OFF >"$work/configure.log"
+  case $libdir in /*) pc_dir=$libdir/pkgconfig ;; *) pc_dir=$work/prefix/$libdir/pkgconfig ;; esac
+  mkdir -p "$pc_dir" "$work/prefix/include"
+  cp "$work/libdir/indexcache.pc" "$pc_dir"
+  libs=$(PKG_CONFIG_PATH=$pc_dir pkg-config --variable=libdir indexcache)
+  includes=$(PKG_CONFIG_PATH=$pc_dir pkg-config --variable=includedir indexcache)
+  [[ $(realpath "$libs") == "${pc_dir%/pkgconfig}" && $(realpath "$includes") == "$work/prefix/include" ]]
 done
-echo "== pkg-config, C++, shared and static"
-g++ -std=c++11 -Wall -Wextra -pedantic -Werror "${cflags[@]}" "$here/consumer.cpp" "${shared[@]}" -o "$work/shared"
-"$work/shared"
-g++ -std=c++11 -Wall -Wextra -pedantic -Werror "${cflags[@]}" "$here/consumer.cpp" "$archive" "${private[@]}" -o "$work/static"
-env -u LD_LIBRARY_PATH "$work/static"
