@@ -192,6 +192,7 @@ BAD = [
         "initialises no struct",
     ),
     # types
+    ("number for a name", "typedef int32_t ic_status;", "typedef int32_t 7;", "expected a type name, found '7'"),
     ("unknown type", "  int32_t first;", "  int8_t first;", "unknown type int8_t"),
     ("plain int", "  int32_t first;", "  int first;", "unknown type int"),
     ("unsigned", "  int32_t first;", "  unsigned first;", "unknown type unsigned"),
@@ -356,7 +357,9 @@ class Dialect(unittest.TestCase):
     def test_the_good_header_is_understood(self):
         header, problems = read(HEADER)
         self.assertEqual(problems, [])
-        self.assertEqual(len(header.functions), 4)
+        names = ["ic_count", "ic_thing_create", "ic_thing_destroy", "ic_thing_text", "ic_thing_run"]
+        self.assertEqual([f.name for f in header.functions], names)
+        self.assertEqual([len(f.params) for f in header.functions], [0, 2, 1, 3, 5])
 
     def test_each_bad_header_is_refused(self):
         for name, old, new, message, *marker in BAD:

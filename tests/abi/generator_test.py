@@ -154,11 +154,11 @@ class VersionScript(unittest.TestCase):
         nodes = re.sub(r"\s+", " ", files["lib/indexcache.map"].partition("\n\n")[2]).strip()
         self.assertEqual(
             nodes,
-            "INDEXCACHE_0.1 { global: ic_thing_create; ic_thing_run; local: *; }; "
+            "INDEXCACHE_0.1 { global: ic_count; ic_thing_create; ic_thing_run; local: *; }; "
             "INDEXCACHE_0.1.9 { global: ic_thing_text; } INDEXCACHE_0.1; "
             "INDEXCACHE_0.1.10 { global: ic_thing_destroy; } INDEXCACHE_0.1.9;",
         )
-        names = ["ic_thing_create", "ic_thing_destroy", "ic_thing_run", "ic_thing_text"]
+        names = ["ic_count", "ic_thing_create", "ic_thing_destroy", "ic_thing_run", "ic_thing_text"]
         self.assertEqual(files["tests/abi/symbols.txt"].split(), names)
 
 
