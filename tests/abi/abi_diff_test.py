@@ -15,6 +15,8 @@ from pathlib import Path
 
 from small_header import GENERATOR, HEADER, ROOT, compare, emit_json, mutate, read
 
+# git without the settings of the machine (signed commits, templates).
+ALONE = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 OLD = json.loads((ROOT / "bindings" / "api.json").read_text())
 
 
@@ -268,7 +270,7 @@ class AgainstTags(unittest.TestCase):
 
     def git(self, *arguments: str) -> None:
         who = {f"GIT_{role}_{key}": "test@example.org" for role in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")}
-        subprocess.run(["git", "-C", str(self.root), *arguments], check=True, capture_output=True, env=os.environ | who)
+        subprocess.run(["git", "-C", str(self.root), *arguments], check=True, capture_output=True, env=os.environ | ALONE | who)
 
     def commit(self, header: str, *tags: str) -> None:
         (self.root / "include" / "indexcache.h").write_text(header)
@@ -358,7 +360,8 @@ class AgainstTags(unittest.TestCase):
 
 def generator(root: Path, *arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, str(GENERATOR), "--root", str(root), *arguments]
-    return subprocess.run(command, text=True, capture_output=True)
+    around = {"GIT_CEILING_DIRECTORIES": str(root.parent)}
+    return subprocess.run(command, text=True, capture_output=True, env=os.environ | ALONE | around)
 
 
 if __name__ == "__main__":
