@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CUDA backend around its kernels: device, memory, faults, capture, and what it leaves alone.
+#include <cuda_runtime_api.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "core/failure.h"
+#include "core/numerics.h"
+#include "cuda/check.h"
+#include "cuda/device.h"
+#include "tests/gpu/captured.h"
+#include "tests/gpu/scores_problem.h"
+
+namespace ic::test {
+namespace {
+
+template <class Call>
+ic_status status_of_call(Call &&call, std::string *text = nullptr) {
+  try {
+    call();
+    return IC_OK;
+  } catch (const Failure &failure) {
+    if (text != nullptr) *text = failure.text();
+    return failure.status();
+  }
+}
+
+/// The thread's driver context; null = none. Asked of the driver, since the runtime would make one.
+void *current_context() {
+  using GetCurrent = int (*)(void **);
+  void *address = nullptr;
+  cudaDriverEntryPointQueryResult found{};
+  IC_REQUIRE_CUDA(cudaGetDriverEntryPointByVersion("cuCtxGetCurrent", &address, 4000, cudaEnableDefault, &found));
+  void *context = nullptr;
+  EXPECT_EQ(reinterpret_cast<GetCurrent>(address)(&context), 0);
+  return context;
+}
+
+TEST(CudaBackend, CapsMatchTheBackend) {
+  const ic_device_caps caps = cuda_device_caps(0);
+  EXPECT_EQ(caps.backend, IC_BACKEND_CUDA);
+  EXPECT_GE(caps.compute_capability, cuda::kOldestCapability);
+  EXPECT_GT(caps.num_processors, 0);
+  EXPECT_GT(caps.memory_bytes, uint64_t{1} << 30);
+  EXPECT_NE(caps.name[0], 0);
+  EXPECT_GE(caps.driver_version, caps.runtime_version);
+  EXPECT_EQ(caps.indexer_dtypes, cuda_backend().indexer_dtypes());
+  EXPECT_EQ(caps.attention_dtypes, cuda_backend().attention_dtypes());
+  EXPECT_EQ(caps.max_k, cuda_backend().max_k());
+  EXPECT_GE(cuda_device_count(), 1);
+}
+
+TEST(CudaBackend, HasTheCpusNumerics) {
+  EXPECT_EQ(cuda_backend().numerics_id(IC_DTYPE_F32), cpu_backend().numerics_id(IC_DTYPE_F32));
+  EXPECT_EQ(cuda_backend().error_bound(64, 128, IC_DTYPE_F32), cpu_backend().error_bound(64, 128, IC_DTYPE_F32));
+}
+
+TEST(CudaBackend, MissingDeviceIsNamed) {
+  std::string text;
+  const int32_t count = cuda_device_count();
+  EXPECT_EQ(status_of_call([&] { make_cuda_backend({count, 0, {}}); }, &text), IC_ERROR_CUDA_NO_DEVICE);
+  EXPECT_NE(text.find("device is " + std::to_string(count)), std::string::npos) << text;
+  EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
+}
+
+TEST(CudaBackend, ThreadKeepsItsContext) {
+  // A thread that has never used CUDA has no context, and has none afterwards.
+  const auto use = [] {
+    const std::unique_ptr<Backend> backend = make_cuda_backend({0, 0, {}});
+    EXPECT_EQ(current_context(), nullptr) << "after create";
+    void *memory = backend->allocate(1024);
+    ASSERT_NE(memory, nullptr);
+    backend->clear(memory, 1024);
+    backend->read_faults(static_cast<uint32_t *>(memory), true, nullptr);
+    EXPECT_EQ(current_context(), nullptr) << "after operations";
+    backend->release(memory, 1024);
+    EXPECT_EQ(status_of_call([&] { backend->clear(nullptr, 4); }), IC_ERROR_CUDA);
+    EXPECT_EQ(current_context(), nullptr) << "after a failure";
+  };
+  std::thread(use).join();
+
+  // One that has chosen a device keeps that.
+  IC_REQUIRE_CUDA(cudaSetDevice(0));
+  void *before = current_context();
+  ASSERT_NE(before, nullptr);
+  ScoresProblem problem({}, run_seed());
+  DeviceScores device(problem);
+  cuda_backend().scores(device.params(), nullptr);
+  EXPECT_EQ(current_context(), before);
+  int current = -1;
+  IC_REQUIRE_CUDA(cudaGetDevice(&current));
+  EXPECT_EQ(current, 0);
+  IC_REQUIRE_CUDA(cudaDeviceSynchronize());
+}
+
+TEST(CudaBackend, ErrorsAreReportedOnce) {
+  // A failure of ours does not stay behind as the caller's "last error" ...
+  std::string text;
+  EXPECT_EQ(status_of_call([&] { cuda_backend().copy(nullptr, nullptr, 16, nullptr); }, &text), IC_ERROR_CUDA);
+  EXPECT_NE(text.find("cudaMemcpyAsync"), std::string::npos) << text;
+  EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
+  // ... and an error of the caller's is not taken for ours.
+  EXPECT_NE(cudaSetDevice(1 << 20), cudaSuccess);
+  ScoresProblem problem({}, run_seed());
+  EXPECT_EQ(cudaGetLastError(), cudaErrorInvalidDevice);
+  DeviceScores device(problem);
+  EXPECT_NE(cudaSetDevice(1 << 20), cudaSuccess);
+  EXPECT_EQ(status_of_call([&] { cuda_backend().scores(device.params(), nullptr); }), IC_OK);
+  (void)cudaGetLastError();
+  expect_same(device.read(), problem.run_on_cpu(), problem.score_stride());
+}
+
+TEST(CudaBackend, MemoryIsAlignedAndCleared) {
+  constexpr size_t kBytes = 100001;
+  void *memory = cuda_backend().allocate(kBytes);
+  ASSERT_NE(memory, nullptr);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(memory) % 256, 0u);
+  IC_REQUIRE_CUDA(cudaMemset(memory, 0xff, kBytes));
+  cuda_backend().clear(memory, kBytes);
+  std::vector<uint8_t> host(kBytes, 1);
+  cuda_backend().copy(host.data(), memory, kBytes, nullptr);
+  IC_REQUIRE_CUDA(cudaDeviceSynchronize());
+  EXPECT_EQ(host, std::vector<uint8_t>(kBytes, 0));
+  cuda_backend().release(memory, kBytes);
+  cuda_backend().release(nullptr, 0);
+  EXPECT_EQ(cuda_backend().allocate(size_t{1} << 50), nullptr) << "a petabyte";
+  EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
+}
+
+struct CountingAllocator {
+  std::atomic<int> allocated{0}, freed{0};
+  Allocator callbacks() {
+    return {[](void *user, size_t size) -> void * {
+              void *memory = nullptr;
+              if (size > 1 << 20 || cudaMalloc(&memory, size) != cudaSuccess) return nullptr;
+              ++static_cast<CountingAllocator *>(user)->allocated;
+              return memory;
+            },
+            [](void *user, void *memory, size_t) {
+              ++static_cast<CountingAllocator *>(user)->freed;
+              cudaFree(memory);
+            },
+            this};
+  }
+};
+
+TEST(CudaBackend, CallersAllocatorIsUsed) {
+  CountingAllocator counting;
+  const std::unique_ptr<Backend> backend = make_cuda_backend({0, 0, counting.callbacks()});
+  void *memory = backend->allocate(4096);
+  ASSERT_NE(memory, nullptr);
+  backend->clear(memory, 4096);
+  EXPECT_EQ(backend->allocate(size_t{2} << 20), nullptr) << "the callback's refusal";
+  backend->release(memory, 4096);
+  EXPECT_EQ(counting.allocated, 1);
+  EXPECT_EQ(counting.freed, 1);
+}
+
+TEST(CudaBackend, FaultsAreStickyUntilRead) {
+  DeviceArray<uint32_t> word(std::vector<uint32_t>{0});
+  ScoresProblem problem({.num_seqs = 1, .num_rows = 2, .max_keys = 64}, run_seed());
+  problem.begin = {0, 0};
+  DeviceScores device(problem);
+  const DeviceArray<int32_t> too_long(std::vector<int32_t>{65, 64});
+  const DeviceArray<int32_t> right(std::vector<int32_t>{64, 64});
+  const DeviceArray<int32_t> no_such_seq(std::vector<int32_t>{0, 1});
+  ScoresParams p = device.params();
+  p.rows.fault = word.data();
+  p.rows.key_begin = nullptr;
+  p.rows.seq = nullptr;
+  const TestStream stream;
+
+  p.rows.key_end = right.data();
+  cuda_backend().scores(p, stream.get());
+  EXPECT_EQ(cuda_backend().read_faults(word.data(), false, stream.get()), 0u);
+  p.rows.key_end = too_long.data();
+  cuda_backend().scores(p, stream.get());
+  p.rows.key_end = right.data();
+  cuda_backend().scores(p, stream.get());  // a good call takes nothing back
+  EXPECT_EQ(cuda_backend().read_faults(word.data(), false, stream.get()), IC_FAULT_KEY_END);
+  p.rows.seq = no_such_seq.data();
+  cuda_backend().scores(p, stream.get());
+  EXPECT_EQ(cuda_backend().read_faults(word.data(), true, stream.get()), IC_FAULT_KEY_END | IC_FAULT_SEQUENCE);
+  EXPECT_EQ(cuda_backend().read_faults(word.data(), true, stream.get()), 0u);
+}
+
+TEST(CudaBackend, FaultsAreNotReadInsideACapture) {
+  const DeviceArray<uint32_t> word(std::vector<uint32_t>{5});
+  std::string text;
+  ic_status status = IC_OK;
+  CapturedGraph graph([&](cudaStream_t stream) {
+    status = status_of_call([&] { cuda_backend().read_faults(word.data(), true, stream); }, &text);
+  });  // the capture is still good
+  EXPECT_EQ(status, IC_ERROR_INVALID_ARGUMENT) << text;
+  EXPECT_NE(text.find("captured"), std::string::npos) << text;
+  EXPECT_EQ(word.read()[0], 5u);
+}
+
+TEST(CudaBackend, CreatedWhileAnotherThreadCaptures) {
+  const TestStream stream;
+  IC_REQUIRE_CUDA(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeGlobal));
+  std::thread([] {
+    EXPECT_EQ(status_of_call([] {
+                const std::unique_ptr<Backend> backend = make_cuda_backend({0, 0, {}});
+                void *memory = backend->allocate(4096);
+                ASSERT_NE(memory, nullptr);
+                backend->clear(memory, 4096);
+                backend->release(memory, 4096);
+              }),
+              IC_OK);
+  }).join();
+  cudaGraph_t graph = nullptr;
+  EXPECT_EQ(cudaStreamEndCapture(stream.get(), &graph), cudaSuccess);
+  if (graph != nullptr) cudaGraphDestroy(graph);
+}
+
+TEST(CudaBackend, LaunchesAllocateNothing) {
+  ScoresProblem problem({.num_heads = 64, .head_dim = 128, .page_tokens = 64, .num_rows = 20, .max_keys = 2000},
+                        run_seed());
+  DeviceScores device(problem);
+  const ScoresParams params = device.params();
+  cuda_backend().scores(params, nullptr);
+  IC_REQUIRE_CUDA(cudaDeviceSynchronize());
+  size_t before = 0, after = 0, total = 0;
+  IC_REQUIRE_CUDA(cudaMemGetInfo(&before, &total));
+  for (int i = 0; i < 1000; ++i) cuda_backend().scores(params, nullptr);
+  IC_REQUIRE_CUDA(cudaDeviceSynchronize());
+  IC_REQUIRE_CUDA(cudaMemGetInfo(&after, &total));
+  EXPECT_EQ(before, after);
+  EXPECT_EQ(cuda_backend().scores_workspace_size(problem.limits()), 0u);
+}
+
+TEST(CudaBackend, WhatIsNotThereIsNamed) {
+  Backend &b = cuda_backend();
+  const auto refuses = [](const char *name, auto &&call) {
+    std::string text;
+    EXPECT_EQ(status_of_call(call, &text), IC_ERROR_UNSUPPORTED) << name;
+    EXPECT_NE(text.find(name), std::string::npos) << text;
+  };
+  refuses("top-k", [&] { b.score_select({}, nullptr); });
+  refuses("top-k", [&] { b.select({}, nullptr); });
+  refuses("top-k", [&] { (void)b.select_workspace_size(1, 1, 1); });
+  refuses("top-k", [&] { (void)b.score_select_workspace_size({}); });
+  refuses("merging", [&] { b.merge({}, nullptr); });
+  refuses("merging", [&] { (void)b.merge_workspace_size(1, 1, 1); });
+  refuses("attention", [&] { b.attend({}, nullptr); });
+  refuses("attention", [&] { (void)b.attend_workspace_size({}); });
+  refuses("queries", [&] { b.prepare_queries({}, nullptr); });
+  refuses("keys", [&] { b.prepare_keys({}, nullptr); });
+  refuses("keys", [&] { b.write_keys({}, nullptr); });
+  refuses("epoch", [&] { b.stamp({}, nullptr); });
+  refuses("epoch", [&] { b.check_stamps({}, nullptr); });
+  refuses("compact", [&] { b.gather_rows({}, nullptr); });
+  refuses("remapping", [&] { b.remap({}, nullptr); });
+  refuses("comparing", [&] { b.overlap({}, nullptr); });
+  refuses("bf16", [&] {
+    ScoresParams p{};
+    p.query.dtype = IC_DTYPE_BF16;
+    b.scores(p, nullptr);
+  });
+}
+
+}  // namespace
+}  // namespace ic::test
