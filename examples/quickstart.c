@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { kContext = 1000, kHeads = 4, kDim = 32, kTopK = 64, kAttentionHeads = 2, kLatent = 32, kRope = 16 };
+enum { kLayers = 2, kContext = 1000, kHeads = 4, kDim = 32, kTopK = 64, kAttentionHeads = 2, kLatent = 32, kRope = 16 };
 
 static void check(ic_status status) {
   if (status == IC_OK) return;
@@ -18,11 +18,54 @@ static void check(ic_status status) {
 }
 
 /* Stands for a model's projections: any numbers do. */
-static float *some_numbers(size_t count) {
-  float *numbers = malloc(count * sizeof *numbers);
-  if (numbers == NULL) exit(1);
+static void some_numbers(float *numbers, size_t count) {
   for (size_t i = 0; i < count; ++i) numbers[i] = sinf((float)i * 0.37f);
-  return numbers;
+}
+
+/* What an engine keeps for each layer: projections of this step, pools of the whole context, and arguments over both
+ * that are built once. */
+struct layer {
+  float q[kHeads * kDim], w[kHeads], index_keys[kContext * kDim];
+  float attention_q[kAttentionHeads * (kLatent + kRope)], latent_kv[kContext * (kLatent + kRope)];
+  float attention_out[kAttentionHeads * kLatent];
+  ic_queries queries;
+  ic_pool keys, kv;
+  ic_attention_args attention;
+};
+
+static ic_pool contiguous_pool(float *data) {
+  ic_pool pool = IC_POOL_INIT;
+  pool.layout = IC_LAYOUT_CONTIGUOUS;
+  pool.data = data;
+  pool.capacity = kContext;
+  return pool;
+}
+
+static ic_forward_args build_layer(int32_t id, struct layer *layer, void *workspace, size_t workspace_size) {
+  some_numbers(layer->q, kHeads * kDim);
+  some_numbers(layer->w, kHeads);
+  some_numbers(layer->index_keys, kContext * kDim);
+  some_numbers(layer->attention_q, kAttentionHeads * (kLatent + kRope));
+  some_numbers(layer->latent_kv, kContext * (kLatent + kRope));
+  layer->keys = contiguous_pool(layer->index_keys);
+  layer->kv = contiguous_pool(layer->latent_kv);
+  layer->queries = (ic_queries)IC_QUERIES_INIT; /* read when the layer is Full */
+  layer->queries.q = layer->q;
+  layer->queries.w = layer->w;
+  layer->attention = (ic_attention_args)IC_ATTENTION_ARGS_INIT;
+  layer->attention.q = layer->attention_q;
+  layer->attention.kv = &layer->kv;
+  layer->attention.out = layer->attention_out;
+
+  ic_forward_args args = IC_FORWARD_ARGS_INIT;
+  args.layer = id;
+  args.row_count = IC_ALL_ROWS;
+  args.queries = &layer->queries;
+  args.keys = &layer->keys;
+  args.attention = &layer->attention;
+  args.workspace = workspace;
+  args.workspace_size = workspace_size;
+  return args;
 }
 
 int main(void) {
@@ -34,7 +77,7 @@ int main(void) {
 
   ic_schedule *schedule;
   ic_schedule_desc schedule_desc = IC_SCHEDULE_DESC_INIT;
-  schedule_desc.num_layers = 2;
+  schedule_desc.num_layers = kLayers;
   schedule_desc.pattern = "FS"; /* or a model's config.json */
   check(ic_schedule_create(&schedule_desc, &schedule));
 
@@ -74,7 +117,12 @@ int main(void) {
   check(ic_forward_workspace_size(cache, 1, kContext, &workspace_size));
   void *workspace = aligned_alloc(256, (workspace_size + 255) / 256 * 256);
 
-  /* Once per step: one row, which sees all keys of sequence 0. */
+  static struct layer layers[kLayers];
+  ic_forward_args args[kLayers];
+  for (int32_t layer = 0; layer < kLayers; ++layer)
+    args[layer] = build_layer(layer, &layers[layer], workspace, workspace_size);
+
+  /* Once per step: one row, which sees all keys of sequence 0; then one call per layer. */
   const int32_t key_end[1] = {kContext};
   ic_batch batch = IC_BATCH_INIT;
   batch.num_rows = 1;
@@ -82,44 +130,11 @@ int main(void) {
   batch.max_key_end = kContext;
   batch.key_end = key_end;
   check(ic_cache_begin(cache, &batch));
-
-  /* Once per layer: its queries, its keys, its latent KV. */
-  float out[2][kAttentionHeads * kLatent];
-  for (int32_t layer = 0; layer < 2; ++layer) {
-    ic_queries queries = IC_QUERIES_INIT; /* read by Full layers only */
-    queries.q = some_numbers(kHeads * kDim);
-    queries.w = some_numbers(kHeads);
-    ic_pool keys = IC_POOL_INIT;
-    keys.layout = IC_LAYOUT_CONTIGUOUS;
-    keys.data = some_numbers((size_t)kContext * kDim);
-    keys.capacity = kContext;
-    ic_pool kv = IC_POOL_INIT;
-    kv.layout = IC_LAYOUT_CONTIGUOUS;
-    kv.data = some_numbers((size_t)kContext * (kLatent + kRope));
-    kv.capacity = kContext;
-    ic_attention_args attend = IC_ATTENTION_ARGS_INIT;
-    attend.q = some_numbers(kAttentionHeads * (kLatent + kRope));
-    attend.kv = &kv;
-    attend.out = out[layer];
-
-    ic_forward_args args = IC_FORWARD_ARGS_INIT;
-    args.layer = layer;
-    args.row_count = IC_ALL_ROWS;
-    args.queries = &queries;
-    args.keys = &keys;
-    args.attention = &attend;
-    args.workspace = workspace;
-    args.workspace_size = workspace_size;
+  for (int32_t layer = 0; layer < kLayers; ++layer) {
     ic_index_view view = IC_INDEX_VIEW_INIT;
-    check(ic_forward(cache, &args, &view, NULL));
-    printf("layer %d: %d keys of layer %d, the first %d and the last %d\n", (int)layer, (int)view.lengths[0],
-           (int)view.source_layer, (int)view.indices[0], (int)view.indices[view.lengths[0] - 1]);
-
-    free((void *)queries.q);
-    free((void *)queries.w);
-    free(keys.data);
-    free(kv.data);
-    free((void *)attend.q);
+    check(ic_forward(cache, &args[layer], &view, NULL));  // Full: score, select. Shared: the source's indices
+    printf("layer %d attends to %d keys selected by layer %d\n", (int)layer, (int)view.lengths[0],
+           (int)view.source_layer);
   }
 
   /* Any order: handles keep what they need. */

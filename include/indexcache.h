@@ -9,14 +9,19 @@
  * is that mechanism: the schedule of Full and Shared layers, the indexer, the exact top-k, the index cache with its
  * bookkeeping, and sparse MLA attention over the indices, on a CPU and on NVIDIA GPUs.
  *
- * One decode step with a Full and a Shared layer, complete and compiled by the tests: examples/quickstart.c.
+ * One decode step, from examples/quickstart.c (complete there, compiled and run by the tests):
  *
- *     ic_cache_begin(cache, &batch);                          // rows of this step, once for all layers
- *     for (int layer = 0; layer < num_layers; ++layer)
- *       ic_forward(cache, &args[layer], &view, stream);       // Full: score + select. Shared: the source's indices
+ *     check(ic_cache_begin(cache, &batch));
+ *     for (int32_t layer = 0; layer < kLayers; ++layer) {
+ *       ic_index_view view = IC_INDEX_VIEW_INIT;
+ *       check(ic_forward(cache, &args[layer], &view, NULL));  // Full: score, select. Shared: the source's indices
+ *       printf("layer %d attends to %d keys selected by layer %d\n", (int)layer, (int)view.lengths[0],
+ *              (int)view.source_layer);
+ *     }
  *
- * Reading order: Conventions, Version, Status, Context, Schedule, Indexer, Top-k, Batch, Cache, Forward are what an
- * engine needs; then Attention, Preparation, Index transport; the last section is experimental.
+ * Reading order: Conventions, Version, Status, Context, Schedule, Pools, Batch, Indexer, Top-k, Attention, Cache and
+ * Forward are what an engine needs; Preparation and Index transport come when they are wanted. What is marked
+ * "experimental" (the device epoch, candidate lists) may still change within a minor series.
  *
  * ---------------------------------------------------------------------------------------------------------------------
  * CONVENTIONS (every function obeys them; the comments below only add to them)
@@ -24,16 +29,16 @@
  * Words. *row*: one query token of this forward; there are num_rows. *sequence*: the keys that a row may see, at
  * logical positions 0, 1, ...; every row names its sequence. *logical index*: the position of a key in its own
  * sequence, int32, counted from the sequence's 0; the only kind of index that is stored, exported or compared.
- * *slot*: the physical place of a key, page * page_tokens + offset or a flat vector number. *pool*: memory that holds one
- * vector per key. *generation*: counts the forwards on one cache. *part*: some consecutive rows of a batch.
+ * *slot*: the physical place of a key, page * page_tokens + offset or a flat vector number. *pool*: memory that holds
+ * one vector per key. *generation*: counts the forwards on one cache. *part*: some consecutive rows of a batch.
  *
  * Structs. The caller sets struct_size to sizeof and everything else to zero or to a value; zero is always the default
- * or "not given" (`ic_batch batch = IC_BATCH_INIT;` or memset, then struct_size). Structs only ever grow at their end. A smaller
- * struct_size (an older header) is extended by zeros; a larger one (a newer header) is accepted when the part that
- * this library does not know is zero, else IC_ERROR_UNKNOWN_FIELD. Flag bits that are not listed are refused. The two
- * structs tagged @frozen have no struct_size and never change. Structs
- * that the library fills (the *_info structs, ic_index_view, ic_device_caps) are written up to the caller's struct_size. There is no padding
- * in any struct. Fields named reserved must be zero.
+ * or "not given" (`ic_batch batch = IC_BATCH_INIT;` or memset, then struct_size). Structs only ever grow at their end.
+ * A smaller struct_size (an older header) is extended by zeros; a larger one (a newer header) is accepted when the part
+ * that this library does not know is zero, else IC_ERROR_UNKNOWN_FIELD. Flag bits that are not listed are refused. The
+ * two structs tagged @frozen have no struct_size and never change. Structs that the library fills (the *_info structs,
+ * ic_index_view, ic_device_caps) are written up to the caller's struct_size. There is no padding in any struct. Fields
+ * named reserved must be zero.
  *
  * Errors. A function that can fail returns ic_status. Everything that the host can see is checked before any work
  * starts: after an error nothing has been changed and out parameters are untouched (create functions set *out to
@@ -41,8 +46,9 @@
  *
  * Ownership. Create functions return a handle that its destroy function releases; destroying NULL is fine. Handles
  * keep what they were made from alive, so handles may be destroyed in any order. Arrays, pools and strings belong to
- * the caller. Those passed to a create function are read before it returns, unless it says otherwise. Those passed to an
- * operation must stay valid until the operation has run on its stream; on the CPU backend it has when the call returns.
+ * the caller. Those passed to a create function are read before it returns, unless it says otherwise. Those passed to
+ * an operation must stay valid until the operation has run on its stream; on the CPU backend it has when the call
+ * returns.
  *
  * Memory. "Device memory" is host memory on the CPU backend and GPU memory on CUDA. Arrays of rows, keys, indices and
  * scores are device memory. Pointers are aligned to their element (int64_t: 8, int32_t and float: 4, bf16 and fp16: 2);
@@ -54,16 +60,17 @@
  * `stream` must be NULL and the operation has finished when the call returns.
  *
  * Values in device memory (row_seq, key_begin, key_end, block tables, slots, indices) are never trusted: an illegal
- * one makes its row or key absent, never reads or writes out of bounds, and sets a bit that ic_cache_faults() returns. The CPU
- * backend also looks at them on the host first and refuses with IC_ERROR_OUT_OF_RANGE where a function says so.
+ * one makes its row or key absent, never reads or writes out of bounds, and sets a bit that ic_cache_faults() returns.
+ * The CPU backend also looks at them on the host first and refuses with IC_ERROR_OUT_OF_RANGE where a function says so.
  *
  * Threads.
- *     | handle                                                   | may be used by                                  |
- *     | ic_context, ic_schedule, ic_indexer, ic_topk, ic_attention | any number of threads at once; immutable        |
- *     | ic_cache                                                 | one thread at a time (the caller locks)         |
- *     | workspace                                                | one running operation at a time                 |
- *     | ic_last_error                                            | answers for the calling OS thread               |
- *     | create, destroy, version, status, caps                   | any thread, any time                            |
+ *     | handle                                                     | may be used by                             |
+ *     | ---------------------------------------------------------- | ------------------------------------------ |
+ *     | ic_context, ic_schedule, ic_indexer, ic_topk, ic_attention | any number of threads at once; immutable   |
+ *     | ic_cache                                                   | one thread at a time (the caller locks)    |
+ *     | workspace                                                  | one running operation at a time            |
+ *     | ic_last_error                                              | each OS thread has a message of its own    |
+ *     | create, destroy, version, status and caps functions        | any thread, any time                       |
  * Destroying a handle while another thread is inside a call on it is an error of the caller. The log callback may be
  * called from any thread. One cache per micro-batch and per draft model.
  *
@@ -194,8 +201,8 @@ IC_API const char *ic_status_string(ic_status status);
 
 /** Copies the message of the last failed call on this OS thread into buffer (at most size bytes with the closing zero)
  *  and returns the length of the whole message without the zero; 0 when no call has failed yet. A successful call does
- *  not clear it. buffer may be NULL when size is 0. Languages that move between OS threads must call this on the same thread
- *  as the failing call, directly after it. @since 0.1 */
+ *  not clear it. buffer may be NULL when size is 0. Languages that move between OS threads must call this on the same
+ * thread as the failing call, directly after it. @since 0.1 */
 IC_API size_t ic_last_error(char *buffer, size_t size);
 
 /* ==================================================================================================================
@@ -243,14 +250,15 @@ typedef void (*ic_log_fn)(void *user, int32_t level, const char *message);
 /** Returns size bytes of device memory aligned to 256 bytes, or NULL. Called only inside create functions. */
 typedef void *(*ic_alloc_fn)(void *user, size_t size);
 
-/** Releases what the matching ic_alloc_fn returned. Called only inside destroy functions and failing create functions. */
+/** Releases what the matching ic_alloc_fn returned. Called only inside destroy functions and failing create functions.
+ */
 typedef void (*ic_free_fn)(void *user, void *pointer, size_t size);
 
 /** One piece of work: the library's, to be called by the host's scheduler. Never throws. */
 typedef void (*ic_task_fn)(void *data, int64_t index);
 
-/** Runs task(data, i) for every i in [0, count), at most num_threads of ic_context_desc at the same time, in any order, and
- *  returns when all are done. */
+/** Runs task(data, i) for every i in [0, count), at most num_threads of ic_context_desc at the same time, in any order,
+ * and returns when all are done. */
 typedef void (*ic_parallel_for_fn)(void *user, int64_t count, ic_task_fn task, void *data);
 
 /** What ic_context_create() needs. */
@@ -261,7 +269,8 @@ typedef struct ic_context_desc {
   int32_t backend;
   /** CUDA device ordinal; 0 on the CPU. Fixed for the context's life, the caller's current device is always restored */
   int32_t device;
-  /** CPU threads, 0 = as many as the machine has, at most 1024. With parallel_for: how many tasks it runs at once, at least 1 */
+  /** CPU threads, 0 = as many as the machine has, at most 1024. With parallel_for: how many tasks it runs at once, at
+   * least 1 */
   int32_t num_threads;
   /** IC_CPU_ISA_*: forces an instruction level (tests, comparisons); refused where the machine lacks it */
   int32_t cpu_isa;
@@ -272,7 +281,8 @@ typedef struct ic_context_desc {
   /** Where messages go; NULL = stderr */
   ic_log_fn log;
   void *log_user;
-  /** Persistent memory of handles that need some; both NULL = malloc or cudaMalloc. Never used outside create and destroy */
+  /** Persistent memory of handles that need some; both NULL = malloc or cudaMalloc. Never used outside create and
+   * destroy */
   ic_alloc_fn alloc;
   ic_free_fn free;
   void *alloc_user;
@@ -285,10 +295,10 @@ typedef struct ic_context_desc {
 } ic_context_desc;
 
 /** Initialiser: all defaults. backend must still be set. */
-#define IC_CONTEXT_DESC_INIT \
-  { sizeof(ic_context_desc), 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0 }
+#define IC_CONTEXT_DESC_INIT {sizeof(ic_context_desc), 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0}
 
-/** Creates a context. The CPU backend starts num_threads - 1 threads; they sleep between operations and end with the context.
+/** Creates a context. The CPU backend starts num_threads - 1 threads; they sleep between operations and end with the
+ * context.
  *  @errors IC_ERROR_INVALID_ARGUMENT, IC_ERROR_UNSUPPORTED (cpu_isa not on this machine), IC_ERROR_CUDA_*,
  *  IC_ERROR_OUT_OF_MEMORY @since 0.1 */
 IC_API ic_status ic_context_create(const ic_context_desc *desc, ic_context **out);
@@ -325,7 +335,7 @@ typedef struct ic_device_caps {
 } ic_device_caps;
 
 /** Initialiser. */
-#define IC_DEVICE_CAPS_INIT { sizeof(ic_device_caps), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0} }
+#define IC_DEVICE_CAPS_INIT {sizeof(ic_device_caps), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}}
 
 /** Number of devices of a backend that this build can use: 1 for the CPU. For IC_BACKEND_CUDA it returns
  *  IC_ERROR_CUDA_NOT_BUILT or IC_ERROR_CUDA_NO_DRIVER with *count = 0 where that is so. @since 0.1 */
@@ -347,7 +357,8 @@ typedef struct ic_schedule ic_schedule;
 #define IC_LAYER_FULL 2
 /** Shared: reads the indices of the nearest preceding Full layer. */
 #define IC_LAYER_SHARED 3
-/** Scores only inside a candidate list of an earlier layer (DeepSeek-V4.1); known, not implemented: IC_ERROR_UNSUPPORTED. */
+/** Scores only inside a candidate list of an earlier layer (DeepSeek-V4.1); known, not implemented:
+ * IC_ERROR_UNSUPPORTED. */
 #define IC_LAYER_REINDEX 4
 
 /** Where fields of one input disagree, let indexer_types win over the pattern and the pattern over freq and offset,
@@ -356,21 +367,24 @@ typedef struct ic_schedule ic_schedule;
 
 /** What ic_schedule_create() resolves. Two inputs are kept apart.
  *
- *  *Architecture*: which layers have an indexer at all. Only indexer_layers here, or "indexer_types" in the config, prove that one
- *  is absent; without either, every sparse layer has one.
+ *  *Architecture*: which layers have an indexer at all. Only indexer_layers here, or "indexer_types" in the config,
+ * prove that one is absent; without either, every sparse layer has one.
  *
  *  *Override*: which layers run it in this deployment: pattern, or freq and offset, from this struct or, when this
- *  struct gives none, from the config. It may turn Full into Shared anywhere but at the first layer that has an indexer, and Shared into
- *  Full only where there is an indexer. Without an override every layer that has an indexer is Full.
+ *  struct gives none, from the config. It may turn Full into Shared anywhere but at the first layer that has an
+ * indexer, and Shared into Full only where there is an indexer. Without an override every layer that has an indexer is
+ * Full.
  *
- *  freq f and offset o: layer l is Full iff max(l - o + 1, 0) % f == 0, l counted from 0. o = 2 is the rule of the paper's
- *  own patches; GLM-5.2 ships f = 4, o = 3. On models where only some layers are sparse (DeepSeek-V4) l counts those layers. */
+ *  freq f and offset o: layer l is Full iff max(l - o + 1, 0) % f == 0, l counted from 0. o = 2 is the rule of the
+ * paper's own patches; GLM-5.2 ships f = 4, o = 3. On models where only some layers are sparse (DeepSeek-V4) l counts
+ * those layers. */
 typedef struct ic_schedule_desc {
   /** sizeof(ic_schedule_desc) */
   size_t struct_size;
   /** Layers of the stack without MTP layers, 1 to 4096; may be 0 when config_json says it */
   int32_t num_layers;
-  /** Multi-token-prediction layers behind the stack: their ids are num_layers, num_layers + 1, ...; 0 = as in the config, else none */
+  /** Multi-token-prediction layers behind the stack: their ids are num_layers, num_layers + 1, ...; 0 = as in the
+   * config, else none */
   int32_t num_mtp_layers;
   /** F and S, one letter per layer (or per sparse layer), zero-terminated; NULL = not given */
   const char *pattern;
@@ -384,18 +398,18 @@ typedef struct ic_schedule_desc {
   int32_t num_indexer_layers;
   /** IC_SCHEDULE_* */
   uint32_t flags;
-  /** Text of a Hugging Face config.json, zero-terminated; NULL = none. Known: GLM-5, 5.1, 5.2, DeepSeek-V3.2, V4, Hy4 and models
-   *  of the same types; a model type whose sparse attention is another is refused by name */
+  /** Text of a Hugging Face config.json, zero-terminated; NULL = none. Known: GLM-5, 5.1, 5.2, DeepSeek-V3.2, V4, Hy4
+   * and models of the same types; a model type whose sparse attention is another is refused by name */
   const char *config_json;
 } ic_schedule_desc;
 
 /** Initialiser. */
-#define IC_SCHEDULE_DESC_INIT { sizeof(ic_schedule_desc), 0, 0, NULL, 0, 0, NULL, 0, 0, NULL }
+#define IC_SCHEDULE_DESC_INIT {sizeof(ic_schedule_desc), 0, 0, NULL, 0, 0, NULL, 0, 0, NULL}
 
 /** Resolves a schedule.
- *  @errors IC_ERROR_PARSE (JSON; a letter that is neither F nor S), IC_ERROR_INVALID_ARGUMENT (freq, offset, length, layer ids),
- *  IC_ERROR_SCHEDULE_CONFLICT (two fields of one input disagree; the message names the first layer and both values),
- *  IC_ERROR_SCHEDULE_INVALID (first layer Shared; Full where there is no indexer), IC_ERROR_MODEL_UNSUPPORTED
+ *  @errors IC_ERROR_PARSE (JSON; a letter that is neither F nor S), IC_ERROR_INVALID_ARGUMENT (freq, offset, length,
+ * layer ids), IC_ERROR_SCHEDULE_CONFLICT (two fields of one input disagree; the message names the first layer and both
+ * values), IC_ERROR_SCHEDULE_INVALID (first layer Shared; Full where there is no indexer), IC_ERROR_MODEL_UNSUPPORTED
  *  @since 0.1 */
 IC_API ic_status ic_schedule_create(const ic_schedule_desc *desc, ic_schedule **out);
 
@@ -418,12 +432,13 @@ typedef struct ic_schedule_info {
   int32_t num_key_slots;
   /** 1 when the config declares index_share_for_mtp_iteration: later draft steps *may* share; never done by itself */
   int32_t mtp_can_share;
-  /** First 8 bytes, read as little-endian, of the SHA-256 of the F/S string over the sparse layers; equal on every machine */
+  /** First 8 bytes, read as little-endian, of the SHA-256 of the F/S string over the sparse layers; equal on every
+   * machine */
   uint64_t hash;
 } ic_schedule_info;
 
 /** Initialiser. */
-#define IC_SCHEDULE_INFO_INIT { sizeof(ic_schedule_info), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define IC_SCHEDULE_INFO_INIT {sizeof(ic_schedule_info), 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 /** Fills info. @since 0.1 */
 IC_API ic_status ic_schedule_get_info(const ic_schedule *schedule, ic_schedule_info *info);
@@ -451,19 +466,21 @@ typedef struct ic_layer_info {
 } ic_layer_info;
 
 /** Initialiser. */
-#define IC_LAYER_INFO_INIT { sizeof(ic_layer_info), 0, 0, 0, 0, 0, 0, 0, 0 }
+#define IC_LAYER_INFO_INIT {sizeof(ic_layer_info), 0, 0, 0, 0, 0, 0, 0, 0}
 
 /** Fills info for a layer in [0, num_layers + num_mtp_layers). @since 0.1 */
 IC_API ic_status ic_schedule_get_layer(const ic_schedule *schedule, int32_t layer, ic_layer_info *info);
 
-/** The source layer whose indices must be handed over at a pipeline cut in front of first_layer, or -1 when nothing must: that is
- *  so when first_layer (or, if that has no sparse attention, the next layer that has) is Full. With several cuts ask at each one: a stage that only reuses
- *  has the same answer in front of it and behind it and must pass the indices on. MTP layers need nothing.
+/** The source layer whose indices must be handed over at a pipeline cut in front of first_layer, or -1 when nothing
+ * must: that is so when first_layer (or, if that has no sparse attention, the next layer that has) is Full. With
+ * several cuts ask at each one: a stage that only reuses has the same answer in front of it and behind it and must pass
+ * the indices on. MTP layers need nothing.
  *  @errors IC_ERROR_INVALID_ARGUMENT (first_layer outside 1 ... num_layers) @since 0.1 */
 IC_API ic_status ic_schedule_get_cut(const ic_schedule *schedule, int32_t first_layer, int32_t *source_layer);
 
 /** Which of num_slots slots of a cache a Full or MTP layer writes: its key slot modulo num_slots. @since 0.1 */
-IC_API ic_status ic_schedule_get_cache_slot(const ic_schedule *schedule, int32_t layer, int32_t num_slots, int32_t *slot);
+IC_API ic_status ic_schedule_get_cache_slot(const ic_schedule *schedule, int32_t layer, int32_t num_slots,
+                                            int32_t *slot);
 
 /** Engines that ic_schedule_export() writes for. */
 #define IC_ENGINE_VLLM 1
@@ -471,16 +488,19 @@ IC_API ic_status ic_schedule_get_cache_slot(const ic_schedule *schedule, int32_t
 #define IC_ENGINE_TENSORRT_LLM 3
 #define IC_ENGINE_TRANSFORMERS 4
 
-/** The F/S string, one letter per sparse layer of the stack. Text functions: *size is the buffer's size on entry and the text's size with
- *  its closing zero on return; a smaller buffer (NULL with size 0 included) gives IC_ERROR_BUFFER_TOO_SMALL and writes only *size. @since 0.1 */
+/** The F/S string, one letter per sparse layer of the stack. Text functions: *size is the buffer's size on entry and
+ * the text's size with its closing zero on return; a smaller buffer (NULL with size 0 included) gives
+ * IC_ERROR_BUFFER_TOO_SMALL and writes only *size. @since 0.1 */
 IC_API ic_status ic_schedule_pattern(const ic_schedule *schedule, char *buffer, size_t *size);
 
 /** Text for people: every layer with its mode and source, where each came from, every disagreement between fields, and
- *  warnings (sharing that the config declares but nobody requested ...). A text function: see ic_schedule_pattern(). @since 0.1 */
+ *  warnings (sharing that the config declares but nobody requested ...). A text function: see ic_schedule_pattern().
+ * @since 0.1 */
 IC_API ic_status ic_schedule_explain(const ic_schedule *schedule, char *buffer, size_t *size);
 
-/** What an engine takes to run this schedule: the JSON for vLLM's --hf-overrides, SGLang's --json-model-override-args, TensorRT-LLM's
- *  sparse-attention options, or the config fields of transformers. A text function: see ic_schedule_pattern().
+/** What an engine takes to run this schedule: the JSON for vLLM's --hf-overrides, SGLang's --json-model-override-args,
+ * or the fields to merge into config.json for TensorRT-LLM and transformers. A text function: see
+ * ic_schedule_pattern().
  *  @errors IC_ERROR_UNSUPPORTED when that engine cannot express it (the message says why) @since 0.1 */
 IC_API ic_status ic_schedule_export(const ic_schedule *schedule, int32_t engine, char *buffer, size_t *size);
 
@@ -493,9 +513,11 @@ IC_API ic_status ic_schedule_export(const ic_schedule *schedule, int32_t engine,
 /** Pages of page_tokens vectors, found through a block table of the batch. */
 #define IC_LAYOUT_PAGED 2
 
-/** Logical block -> physical page, one row per sequence. Used in arrays, so it has no struct_size and never changes. @frozen */
+/** Logical block -> physical page, one row per sequence. Used in arrays, so it has no struct_size and never changes.
+ * @frozen */
 typedef struct ic_block_table {
-  /** [num_seqs, stride] device memory; -1 = the page is not there: its keys are never read, selected or counted as visible */
+  /** [num_seqs, stride] device memory; -1 = the page is not there: its keys are never read, selected or counted as
+   * visible */
   const int32_t *pages;
   /** Entries from one sequence to the next; 0 = num_blocks */
   int64_t stride;
@@ -506,14 +528,15 @@ typedef struct ic_block_table {
 } ic_block_table;
 
 /** Initialiser. */
-#define IC_BLOCK_TABLE_INIT { NULL, 0, 0, 0 }
+#define IC_BLOCK_TABLE_INIT {NULL, 0, 0, 0}
 
 /** Memory that holds one vector per key: index keys, or the latent KV of MLA.
  *
  *  Index keys, contiguous: [capacity, head_dim] elements, and for e4m3 one fp32 scale per key in `scales`.
- *  Index keys, paged: [capacity] pages of page_tokens * head_dim elements; e4m3 pages are page_tokens * head_dim bytes and then page_tokens
- *  fp32 scales, byte for byte as DeepGEMM, vLLM and SGLang have them (64 tokens of 128: 8448 bytes), and `scales` is NULL.
- *  KV of MLA: tokens of d_latent + d_rope elements (fp32, bf16), or 656-byte tokens: 512 e4m3, 4 fp32 scales (one per 128), 64 bf16. */
+ *  Index keys, paged: [capacity] pages of page_tokens * head_dim elements; e4m3 pages are page_tokens * head_dim bytes
+ * and then page_tokens fp32 scales, byte for byte as DeepGEMM, vLLM and SGLang have them (64 tokens of 128: 8448
+ * bytes), and `scales` is NULL. KV of MLA: tokens of d_latent + d_rope elements (fp32, bf16), or 656-byte tokens: 512
+ * e4m3, 4 fp32 scales (one per 128), 64 bf16. */
 typedef struct ic_pool {
   /** sizeof(ic_pool) */
   size_t struct_size;
@@ -521,7 +544,8 @@ typedef struct ic_pool {
   void *data;
   /** [capacity] device memory, contiguous e4m3 index keys only */
   float *scales;
-  /** Bytes from one vector (contiguous) or page (paged) to the next; 0 = dense. A multiple of the element size, of 4 for e4m3 */
+  /** Bytes from one vector (contiguous) or page (paged) to the next; 0 = dense. A multiple of the element size, of 4
+   * for e4m3 */
   int64_t stride_bytes;
   /** Vectors (contiguous) or pages (paged) in the pool; nothing beyond is ever touched */
   int64_t capacity;
@@ -532,7 +556,7 @@ typedef struct ic_pool {
 } ic_pool;
 
 /** Initialiser. */
-#define IC_POOL_INIT { sizeof(ic_pool), NULL, NULL, 0, 0, 0, 0 }
+#define IC_POOL_INIT {sizeof(ic_pool), NULL, NULL, 0, 0, 0, 0}
 
 /* ==================================================================================================================
  * Batch: what all layers of one forward share
@@ -540,11 +564,13 @@ typedef struct ic_pool {
 
 /** Keep publications of the previous generation (draft steps that share); coverage of parts starts anew. */
 #define IC_BATCH_KEEP 0x1u
-/** Rows that see a tree of draft tokens; known, not implemented: visibility is a range. Refused with IC_ERROR_UNSUPPORTED. */
+/** Rows that see a tree of draft tokens; known, not implemented: visibility is a range. Refused with
+ * IC_ERROR_UNSUPPORTED. */
 #define IC_BATCH_TREE_DRAFT 0x2u
 
 /** The rows of one forward. Row t sees the keys at positions [key_begin[t], key_end[t]) of sequence row_seq[t]; causal
- *  attention has key_end = position + 1. key_end <= key_begin marks a padded row: length 0, indices all -1, attention output zeros. */
+ *  attention has key_end = position + 1. key_end <= key_begin marks a padded row: length 0, indices all -1, attention
+ * output zeros. */
 typedef struct ic_batch {
   /** sizeof(ic_batch) */
   size_t struct_size;
@@ -552,7 +578,8 @@ typedef struct ic_batch {
   int32_t num_rows;
   /** Sequences, at least 1 when there are rows */
   int32_t num_seqs;
-  /** No key_end of this batch, or of a replay of it, is larger: 0 to 2^24. A larger key_end makes its row empty and sets IC_FAULT_KEY_END */
+  /** No key_end of this batch, or of a replay of it, is larger: 0 to 2^24. A larger key_end makes its row empty and
+   * sets IC_FAULT_KEY_END */
   int32_t max_key_end;
   /** Entries of block_tables, 0 to 8 */
   int32_t num_block_tables;
@@ -573,13 +600,14 @@ typedef struct ic_batch {
   uint32_t flags;
   /** Tokens per key: 0 or 1. Pooled and compressed keys are known, not implemented: IC_ERROR_UNSUPPORTED */
   int32_t unit_tokens;
-  /** Context parallelism with interleaved keys, position = local * interleave + rank: 0 or 1, else IC_ERROR_UNSUPPORTED */
+  /** Context parallelism with interleaved keys, position = local * interleave + rank: 0 or 1, else IC_ERROR_UNSUPPORTED
+   */
   int32_t interleave;
   int32_t interleave_rank;
 } ic_batch;
 
 /** Initialiser. */
-#define IC_BATCH_INIT { sizeof(ic_batch), 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0 }
+#define IC_BATCH_INIT {sizeof(ic_batch), 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0}
 
 /* ==================================================================================================================
  * Indexer: the scores
@@ -592,13 +620,15 @@ typedef struct ic_batch {
  *      I[t, s] = ks[s] * sum_h w[t, h] * relu(sum_d q[t, h, d] * k[s, d])
  *
  *  ks is the key's scale (e4m3; 1 otherwise). w is signed. The library multiplies by no other factor: fold H^-1/2,
- *  D^-1/2 and, for e4m3, the scale of q into w, or give the latter as q_scale: w' = w * q_scale, rounded to fp32 first, so that both ways
- *  give the same bits. relu(NaN) = 0; a NaN score counts as -inf; -0 is made +0. A key whose score is -inf is visible and comes last.
+ *  D^-1/2 and, for e4m3, the scale of q into w, or give the latter as q_scale: w' = w * q_scale, rounded to fp32 first,
+ * so that both ways give the same bits. relu(NaN) = 0; a NaN score counts as -inf; -0 is made +0. A key whose score is
+ * -inf is visible and comes last.
  *
- *  Numerics. An indexer has exactly one numerics id: it names one arithmetic (element type, instruction family, order of the head sum).
- *  A score's bits depend on q, k, w, q_scale and ks alone, never on the batch, splits, pages, threads, instruction level or the
- *  operation that computed it. On the CPU: all types are converted to fp32 exactly; the dot product is one chain of fused multiply-adds with d ascending from
- *  +0; the head sum is one chain of fused multiply-adds with h ascending from +0. Selections are exact against these scores. */
+ *  Numerics. An indexer has exactly one numerics id: it names one arithmetic (element type, instruction family, order
+ * of the head sum). A score's bits depend on q, k, w, q_scale and ks alone, never on the batch, splits, pages, threads,
+ * instruction level or the operation that computed it. On the CPU: all types are converted to fp32 exactly; the dot
+ * product is one chain of fused multiply-adds with d ascending from +0; the head sum is one chain of fused
+ * multiply-adds with h ascending from +0. Selections are exact against these scores. */
 typedef struct ic_indexer ic_indexer;
 
 /** What ic_indexer_create() needs. */
@@ -616,7 +646,7 @@ typedef struct ic_indexer_desc {
 } ic_indexer_desc;
 
 /** Initialiser. */
-#define IC_INDEXER_DESC_INIT { sizeof(ic_indexer_desc), 0, 0, 0, 0 }
+#define IC_INDEXER_DESC_INIT {sizeof(ic_indexer_desc), 0, 0, 0, 0}
 
 /** Creates an indexer. @errors IC_ERROR_INVALID_ARGUMENT, IC_ERROR_UNSUPPORTED @since 0.1 */
 IC_API ic_status ic_indexer_create(ic_context *context, const ic_indexer_desc *desc, ic_indexer **out);
@@ -637,7 +667,7 @@ typedef struct ic_indexer_info {
 } ic_indexer_info;
 
 /** Initialiser. */
-#define IC_INDEXER_INFO_INIT { sizeof(ic_indexer_info), 0, 0, 0 }
+#define IC_INDEXER_INFO_INIT {sizeof(ic_indexer_info), 0, 0, 0}
 
 /** Fills info. @since 0.1 */
 IC_API ic_status ic_indexer_get_info(const ic_indexer *indexer, ic_indexer_info *info);
@@ -661,7 +691,7 @@ typedef struct ic_queries {
 } ic_queries;
 
 /** Initialiser. */
-#define IC_QUERIES_INIT { sizeof(ic_queries), NULL, 0, NULL, 0, NULL, 0 }
+#define IC_QUERIES_INIT {sizeof(ic_queries), NULL, 0, NULL, 0, NULL, 0}
 
 /** Write -inf into every column of the window that holds no visible key; without it such columns stay untouched. */
 #define IC_SCORES_CLEAN 0x1u
@@ -691,19 +721,23 @@ typedef struct ic_scores_args {
 } ic_scores_args;
 
 /** Initialiser. */
-#define IC_SCORES_ARGS_INIT { sizeof(ic_scores_args), 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, 0, 0, 0 }
+#define IC_SCORES_ARGS_INIT {sizeof(ic_scores_args), 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, 0, 0, 0}
 
 /** row_count that means "from row_begin to the end of the batch". */
 #define IC_ALL_ROWS (-1)
 
 /** Bytes of workspace for ic_indexer_scores() with up to max_rows rows and keys up to max_key_end. @since 0.1 */
-IC_API ic_status ic_indexer_scores_workspace_size(const ic_indexer *indexer, int32_t max_rows, int32_t max_key_end, size_t *size);
+IC_API ic_status ic_indexer_scores_workspace_size(const ic_indexer *indexer, int32_t max_rows, int32_t max_key_end,
+                                                  size_t *size);
 
-/** Writes the scores of every visible key in the window: the same bits that a Full layer selects from. Meant for checks, rescoring
- *  and engines that bring their own selection. The batch is read as in ic_cache_begin(); KEEP and capture_id play no part.
- *  @errors IC_ERROR_INVALID_ARGUMENT, IC_ERROR_NULL_POINTER, IC_ERROR_MISALIGNED, IC_ERROR_WORKSPACE_TOO_SMALL; CPU: IC_ERROR_OUT_OF_RANGE
+/** Writes the scores of every visible key in the window: the same bits that a Full layer selects from. Meant for
+ * checks, rescoring and engines that bring their own selection. The batch is read as in ic_cache_begin(); KEEP and
+ * capture_id play no part.
+ *  @errors IC_ERROR_INVALID_ARGUMENT, IC_ERROR_NULL_POINTER, IC_ERROR_MISALIGNED, IC_ERROR_WORKSPACE_TOO_SMALL; CPU:
+ * IC_ERROR_OUT_OF_RANGE
  *  @since 0.1 */
-IC_API ic_status ic_indexer_scores(const ic_indexer *indexer, const ic_batch *batch, const ic_scores_args *args, ic_stream stream);
+IC_API ic_status ic_indexer_scores(const ic_indexer *indexer, const ic_batch *batch, const ic_scores_args *args,
+                                   ic_stream stream);
 
 /* ==================================================================================================================
  * Top-k: the selection
@@ -711,9 +745,10 @@ IC_API ic_status ic_indexer_scores(const ic_indexer *indexer, const ic_batch *ba
 
 /** One exact selection rule on one context; immutable.
  *
- *  The k best of each row by (score descending, position ascending): ties go to the smaller position, always. Result per row: int32
- *  indices, ascending, front-packed, -1 behind up to IC_K_PADDED(k) entries; their number in lengths; on request their scores, -inf behind.
- *  A row with at most k visible keys gets all of them. NaN counts as -inf, -0 as +0; a -inf key is selectable and comes last. */
+ *  The k best of each row by (score descending, position ascending): ties go to the smaller position, always. Result
+ * per row: int32 indices, ascending, front-packed, -1 behind up to IC_K_PADDED(k) entries; their number in lengths; on
+ * request their scores, -inf behind. A row with at most k visible keys gets all of them. NaN counts as -inf, -0 as +0;
+ * a -inf key is selectable and comes last. */
 typedef struct ic_topk ic_topk;
 
 /** Entries of a row as they are written: k rounded up to 128. */
@@ -743,7 +778,7 @@ typedef struct ic_topk_desc {
 } ic_topk_desc;
 
 /** Initialiser. */
-#define IC_TOPK_DESC_INIT { sizeof(ic_topk_desc), 0, 0, 0, 0, 0, 0 }
+#define IC_TOPK_DESC_INIT {sizeof(ic_topk_desc), 0, 0, 0, 0, 0, 0}
 
 /** Creates a selection. @errors IC_ERROR_INVALID_ARGUMENT, IC_ERROR_UNSUPPORTED @since 0.1 */
 IC_API ic_status ic_topk_create(ic_context *context, const ic_topk_desc *desc, ic_topk **out);
@@ -759,7 +794,8 @@ typedef struct ic_select_args {
   const float *scores;
   /** Elements from row to row; 0 = max_end */
   int64_t score_stride;
-  /** [num_rows] device memory: row r offers the columns [begin[r], end[r]); begin NULL = all 0. end <= begin: an empty row */
+  /** [num_rows] device memory: row r offers the columns [begin[r], end[r]); begin NULL = all 0. end <= begin: an empty
+   * row */
   const int32_t *begin;
   const int32_t *end;
   /** Any number */
@@ -780,7 +816,7 @@ typedef struct ic_select_args {
 } ic_select_args;
 
 /** Initialiser. */
-#define IC_SELECT_ARGS_INIT { sizeof(ic_select_args), NULL, 0, NULL, NULL, 0, 0, NULL, 0, NULL, NULL, NULL, 0 }
+#define IC_SELECT_ARGS_INIT {sizeof(ic_select_args), NULL, 0, NULL, NULL, 0, 0, NULL, 0, NULL, NULL, NULL, 0}
 
 /** Bytes of workspace for ic_topk_select(). @since 0.1 */
 IC_API ic_status ic_topk_select_workspace_size(const ic_topk *topk, int32_t max_rows, int32_t max_end, size_t *size);
@@ -788,7 +824,8 @@ IC_API ic_status ic_topk_select_workspace_size(const ic_topk *topk, int32_t max_
 /** Selects from a score matrix. @since 0.1 */
 IC_API ic_status ic_topk_select(const ic_topk *topk, const ic_select_args *args, ic_stream stream);
 
-/** What ic_topk_merge() merges: selections (with scores) of the same rows over disjoint keys, for example of context-parallel ranks. */
+/** What ic_topk_merge() merges: selections (with scores) of the same rows over disjoint keys, for example of
+ * context-parallel ranks. */
 typedef struct ic_merge_args {
   /** sizeof(ic_merge_args) */
   size_t struct_size;
@@ -819,13 +856,13 @@ typedef struct ic_merge_args {
 } ic_merge_args;
 
 /** Initialiser. */
-#define IC_MERGE_ARGS_INIT { sizeof(ic_merge_args), NULL, NULL, NULL, 0, 0, 0, 0, NULL, 0, NULL, NULL, NULL, 0 }
+#define IC_MERGE_ARGS_INIT {sizeof(ic_merge_args), NULL, NULL, NULL, 0, 0, 0, 0, NULL, 0, NULL, NULL, NULL, 0}
 
 /** Bytes of workspace for ic_topk_merge(). @since 0.1 */
 IC_API ic_status ic_topk_merge_workspace_size(const ic_topk *topk, int32_t max_rows, int32_t max_parts, size_t *size);
 
-/** Merges per-part selections into one, exactly: the result equals a selection over all keys at once, provided that every part was
- *  selected with the same k. @since 0.1 */
+/** Merges per-part selections into one, exactly: the result equals a selection over all keys at once, provided that
+ * every part was selected with the same k. @since 0.1 */
 IC_API ic_status ic_topk_merge(const ic_topk *topk, const ic_merge_args *args, ic_stream stream);
 
 /* ==================================================================================================================
@@ -836,8 +873,9 @@ IC_API ic_status ic_topk_merge(const ic_topk *topk, const ic_merge_args *args, i
  *
  *      out[t, h] = sum_j softmax_j(scale * q[t, h] . kv[j]) * kv[j][0 : d_latent]      j over the row's indices
  *
- *  Scores use all d_latent + d_rope elements, values are the latent part; the caller projects. An index that is -1 or points at
- *  nothing is skipped; a row without any valid index gives zeros and LSE -inf, never NaN. A row's result does not depend on its batch. */
+ *  Scores use all d_latent + d_rope elements, values are the latent part; the caller projects. An index that is -1 or
+ * points at nothing is skipped; a row without any valid index gives zeros and LSE -inf, never NaN. A row's result does
+ * not depend on its batch. */
 typedef struct ic_attention ic_attention;
 
 /** What ic_attention_create() needs. */
@@ -863,7 +901,7 @@ typedef struct ic_attention_desc {
 } ic_attention_desc;
 
 /** Initialiser. */
-#define IC_ATTENTION_DESC_INIT { sizeof(ic_attention_desc), 0, 0, 0, 0, 0, 0, 0, 0 }
+#define IC_ATTENTION_DESC_INIT {sizeof(ic_attention_desc), 0, 0, 0, 0, 0, 0, 0, 0}
 
 /** Creates an attention. @errors IC_ERROR_INVALID_ARGUMENT, IC_ERROR_UNSUPPORTED @since 0.1 */
 IC_API ic_status ic_attention_create(ic_context *context, const ic_attention_desc *desc, ic_attention **out);
@@ -894,15 +932,15 @@ typedef struct ic_attention_args {
 } ic_attention_args;
 
 /** Initialiser. */
-#define IC_ATTENTION_ARGS_INIT { sizeof(ic_attention_args), NULL, 0, NULL, NULL, NULL, 0, NULL, 0 }
+#define IC_ATTENTION_ARGS_INIT {sizeof(ic_attention_args), NULL, 0, NULL, NULL, NULL, 0, NULL, 0}
 
 /** Indices are positions in the row's sequence. */
 #define IC_INDEX_LOGICAL 1
 /** Indices are slots: page * page_tokens + offset, or flat vector numbers. */
 #define IC_INDEX_SLOT 2
 
-/** A set of indices: what a layer must attend to. Filled by ic_forward(), ic_cache_get_view() and ic_cache_remap(); an engine may also fill one
- *  from its own arrays to use ic_attention_run() or ic_index_overlap() alone. */
+/** A set of indices: what a layer must attend to. Filled by ic_forward(), ic_cache_get_view() and ic_cache_remap(); an
+ * engine may also fill one from its own arrays to use ic_attention_run() or ic_index_overlap() alone. */
 typedef struct ic_index_view {
   /** sizeof(ic_index_view) */
   size_t struct_size;
@@ -928,29 +966,34 @@ typedef struct ic_index_view {
 } ic_index_view;
 
 /** Initialiser. */
-#define IC_INDEX_VIEW_INIT { sizeof(ic_index_view), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0 }
+#define IC_INDEX_VIEW_INIT {sizeof(ic_index_view), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0}
 
 /** Bytes of workspace for ic_attention_run() with up to max_rows rows of up to max_k indices. @since 0.1 */
-IC_API ic_status ic_attention_workspace_size(const ic_attention *attention, int32_t max_rows, int32_t max_k, size_t *size);
+IC_API ic_status ic_attention_workspace_size(const ic_attention *attention, int32_t max_rows, int32_t max_k,
+                                             size_t *size);
 
-/** Attention alone, over any set of indices. Row r of `indices` and of `args` is row row_begin + r of the batch (its sequence, block tables and
- *  key offsets are used; its key range is not). Slot indices need no batch: it may then be NULL when the pool is contiguous.
+/** Attention alone, over any set of indices. Row r of `indices` and of `args` is row row_begin + r of the batch (its
+ * sequence, block tables and key offsets are used; its key range is not). Slot indices need no batch: it may then be
+ * NULL when the pool is contiguous.
  *  @since 0.1 */
-IC_API ic_status ic_attention_run(const ic_attention *attention, const ic_batch *batch, int32_t row_begin, const ic_index_view *indices,
-                                  const ic_attention_args *args, void *workspace, size_t workspace_size, ic_stream stream);
+IC_API ic_status ic_attention_run(const ic_attention *attention, const ic_batch *batch, int32_t row_begin,
+                                  const ic_index_view *indices, const ic_attention_args *args, void *workspace,
+                                  size_t workspace_size, ic_stream stream);
 
 /* ==================================================================================================================
  * Cache: who has published what
  * ================================================================================================================ */
 
-/** The indices of one stream of forwards, with the bookkeeping that makes a stale or missing one an error. One owner at a time.
+/** The indices of one stream of forwards, with the bookkeeping that makes a stale or missing one an error. One owner at
+ * a time.
  *
- *  A cache has num_slots buffers of [max_rows, IC_K_PADDED(k)] int32 and [max_rows] lengths (1 by default: each Full layer overwrites the last).
- *  Their addresses never change.
+ *  A cache has num_slots buffers of [max_rows, IC_K_PADDED(k)] int32 and [max_rows] lengths (1 by default: each Full
+ * layer overwrites the last). Their addresses never change.
  *
- *  ic_cache_begin() opens a generation. A Full layer's first part un-publishes its slot; the layer is published when its parts, in any order, have
- *  covered every row once. A Shared call of any part needs the whole publication of its source in this generation, else one of IC_ERROR_STALE*.
- *  Zero rows publish an empty result. "Published" means enqueued: order between streams is the caller's. */
+ *  ic_cache_begin() opens a generation. A Full layer's first part un-publishes its slot; the layer is published when
+ * its parts, in any order, have covered every row once. A Shared call of any part needs the whole publication of its
+ * source in this generation, else one of IC_ERROR_STALE*. Zero rows publish an empty result. "Published" means
+ * enqueued: order between streams is the caller's. */
 typedef struct ic_cache ic_cache;
 
 /** Keep the scores of the selected keys (needed to merge, export or view them). */
@@ -969,11 +1012,13 @@ typedef struct ic_cache_desc {
   int32_t max_rows;
   /** 0 = 1; more for side streams, or to keep several sources at once */
   int32_t num_slots;
-  /** Device memory of the caller of at least ic_cache_memory_size() bytes, aligned to 256, that outlives the cache; NULL = the context's allocator */
+  /** Device memory of the caller of at least ic_cache_memory_size() bytes, aligned to 256, that outlives the cache;
+   * NULL = the context's allocator */
   void *memory;
   size_t memory_size;
-  /** Opt-in guard for graph replay: a device word that the caller changes once per step. Full layers stamp every row with (source, *epoch); attention
-   *  and remap give length 0 and set IC_FAULT_EPOCH for a row whose stamp is another. Must outlive the cache. NULL = off */
+  /** Experimental. Opt-in guard for graph replay: a device word that the caller changes once per step. Full layers
+   * stamp every row with (source, *epoch); attention and remap give length 0 and set IC_FAULT_EPOCH for a row whose
+   * stamp is another. Must outlive the cache. NULL = off */
   const uint32_t *epoch;
   /** IC_CACHE_* */
   uint32_t flags;
@@ -981,21 +1026,22 @@ typedef struct ic_cache_desc {
 } ic_cache_desc;
 
 /** Initialiser. */
-#define IC_CACHE_DESC_INIT { sizeof(ic_cache_desc), NULL, NULL, NULL, NULL, 0, 0, NULL, 0, NULL, 0, 0 }
+#define IC_CACHE_DESC_INIT {sizeof(ic_cache_desc), NULL, NULL, NULL, NULL, 0, 0, NULL, 0, NULL, 0, 0}
 
 /** Bytes of device memory that a cache with this desc needs; memory and memory_size are not looked at. @since 0.1 */
 IC_API ic_status ic_cache_memory_size(const ic_cache_desc *desc, size_t *size);
 
-/** Creates a cache. @errors IC_ERROR_HANDLE_MISMATCH, IC_ERROR_WORKSPACE_TOO_SMALL (memory), IC_ERROR_OUT_OF_MEMORY @since 0.1 */
+/** Creates a cache. @errors IC_ERROR_HANDLE_MISMATCH, IC_ERROR_WORKSPACE_TOO_SMALL (memory), IC_ERROR_OUT_OF_MEMORY
+ * @since 0.1 */
 IC_API ic_status ic_cache_create(ic_context *context, const ic_cache_desc *desc, ic_cache **out);
 
 /** Destroys the cache (the caller guarantees that its streams are done with it). @since 0.1 */
 IC_API void ic_cache_destroy(ic_cache *cache);
 
-/** Opens a generation for the rows of `batch`: the previous one's publications are gone, unless IC_BATCH_KEEP carries them over.
- *  The struct is copied; its device arrays must stay valid until the next begin or reset. Host only: no stream, no device work.
- *  The CPU backend refuses a row_seq, key_end or page that is out of range with IC_ERROR_OUT_OF_RANGE here; later calls treat
- *  one as absent.
+/** Opens a generation for the rows of `batch`: the previous one's publications are gone, unless IC_BATCH_KEEP carries
+ * them over. The struct is copied; its device arrays must stay valid until the next begin or reset. Host only: no
+ * stream, no device work. The CPU backend refuses a row_seq, key_end or page that is out of range with
+ * IC_ERROR_OUT_OF_RANGE here; later calls treat one as absent.
  *  @errors IC_ERROR_INVALID_ARGUMENT, IC_ERROR_NULL_POINTER, IC_ERROR_OUT_OF_RANGE, IC_ERROR_UNSUPPORTED @since 0.1 */
 IC_API ic_status ic_cache_begin(ic_cache *cache, const ic_batch *batch);
 
@@ -1020,12 +1066,13 @@ typedef struct ic_cache_info {
 } ic_cache_info;
 
 /** Initialiser. */
-#define IC_CACHE_INFO_INIT { sizeof(ic_cache_info), 0, 0, 0, 0, 0, 0, 0 }
+#define IC_CACHE_INFO_INIT {sizeof(ic_cache_info), 0, 0, 0, 0, 0, 0, 0}
 
 /** Fills info. @since 0.1 */
 IC_API ic_status ic_cache_get_info(const ic_cache *cache, ic_cache_info *info);
 
-/** The publication of a source layer in the current generation, all rows. @errors IC_ERROR_STALE*, IC_ERROR_NO_BATCH @since 0.1 */
+/** The publication of a source layer in the current generation, all rows. @errors IC_ERROR_STALE*, IC_ERROR_NO_BATCH
+ * @since 0.1 */
 IC_API ic_status ic_cache_get_view(const ic_cache *cache, int32_t source_layer, ic_index_view *view);
 
 /** A row's key_end is above the batch's max_key_end. */
@@ -1043,16 +1090,16 @@ IC_API ic_status ic_cache_get_view(const ic_cache *cache, int32_t source_layer, 
 /** A row number given to compact is out of range. */
 #define IC_FAULT_ROW 0x40u
 
-/** Reads the sticky IC_FAULT_* bits that operations of this cache have set, and clears them when `clear` is 1. On CUDA it waits for `stream` and
- *  must not be captured. @since 0.1 */
+/** Reads the sticky IC_FAULT_* bits that operations of this cache have set, and clears them when `clear` is 1. On CUDA
+ * it waits for `stream` and must not be captured. @since 0.1 */
 IC_API ic_status ic_cache_faults(ic_cache *cache, int32_t clear, uint32_t *faults, ic_stream stream);
 
 /* ==================================================================================================================
  * Forward: one call per layer and part
  * ================================================================================================================ */
 
-/** Ready keys (rotated, transformed, quantised) that are written before scoring, in every mode: a layer that shares today may compute
- *  tomorrow, and its pool must have no holes. */
+/** Ready keys (rotated, transformed, quantised) that are written before scoring, in every mode: a layer that shares
+ * today may compute tomorrow, and its pool must have no holes. */
 typedef struct ic_new_keys {
   /** sizeof(ic_new_keys) */
   size_t struct_size;
@@ -1069,7 +1116,7 @@ typedef struct ic_new_keys {
 } ic_new_keys;
 
 /** Initialiser. */
-#define IC_NEW_KEYS_INIT { sizeof(ic_new_keys), NULL, 0, NULL, NULL, 0 }
+#define IC_NEW_KEYS_INIT {sizeof(ic_new_keys), NULL, 0, NULL, NULL, 0}
 
 /** What belongs to one layer (and part); may be prebuilt once and used again in every step. */
 typedef struct ic_forward_args {
@@ -1077,8 +1124,9 @@ typedef struct ic_forward_args {
   size_t struct_size;
   /** Global layer id */
   int32_t layer;
-  /** 0 = as the schedule says; IC_LAYER_FULL or IC_LAYER_SHARED force a mode for this generation. A layer forced to FULL serves the Shared layers behind
-   *  it until the next Full one; one forced to SHARED reads the nearest preceding Full one. An MTP layer that shares reads itself */
+  /** 0 = as the schedule says; IC_LAYER_FULL or IC_LAYER_SHARED force a mode for this generation. A layer forced to
+   * FULL serves the Shared layers behind it until the next Full one; one forced to SHARED reads the nearest preceding
+   * Full one. An MTP layer that shares reads itself */
   int32_t mode;
   /** The part: first row of the batch and number of rows; IC_ALL_ROWS = to the end of the batch */
   int32_t row_begin;
@@ -1091,11 +1139,13 @@ typedef struct ic_forward_args {
   const ic_new_keys *new_keys;
   /** Attention over the indices, after the indices are there; NULL = not here */
   const ic_attention_args *attention;
-  /** A guess of the selection (the previous step's indices, [row_count, IC_K_PADDED(k)]): may speed a backend up, never changes the result; NULL = none */
+  /** A guess of the selection (the previous step's indices, [row_count, IC_K_PADDED(k)]): may speed a backend up, never
+   * changes the result; NULL = none */
   const int32_t *hint;
-  /** Candidate lists for IC_LAYER_REINDEX; known, not implemented: must be NULL */
+  /** Experimental. Candidate lists for IC_LAYER_REINDEX; known, not implemented: must be NULL */
   const int32_t *candidates;
-  /** At least ic_forward_workspace_size() bytes, aligned to 256. A Shared call without new_keys and attention needs none */
+  /** At least ic_forward_workspace_size() bytes, aligned to 256. A Shared call without new_keys and attention needs
+   * none */
   void *workspace;
   size_t workspace_size;
   /** must be 0 */
@@ -1104,18 +1154,20 @@ typedef struct ic_forward_args {
 } ic_forward_args;
 
 /** Initialiser. layer and row_count must still be set. */
-#define IC_FORWARD_ARGS_INIT { sizeof(ic_forward_args), 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0 }
+#define IC_FORWARD_ARGS_INIT {sizeof(ic_forward_args), 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0}
 
-/** Bytes of workspace for any ic_forward() on this cache with up to max_rows rows and keys up to max_key_end. @since 0.1 */
+/** Bytes of workspace for any ic_forward() on this cache with up to max_rows rows and keys up to max_key_end. @since
+ * 0.1 */
 IC_API ic_status ic_forward_workspace_size(const ic_cache *cache, int32_t max_rows, int32_t max_key_end, size_t *size);
 
 /** Runs one layer (or one part of its rows).
  *
- *  Full: writes new_keys, scores, selects into the cache, publishes; then attention when asked. Shared: writes new_keys when given, finds the
- *  source's publication; then attention when asked. A Shared call with neither does no device work at all.
- *  `out` (may be NULL) receives the part's indices, valid until the slot is written again.
- *  @errors IC_ERROR_NO_BATCH, IC_ERROR_STALE*, IC_ERROR_PART_OVERLAP, IC_ERROR_INVALID_ARGUMENT, IC_ERROR_NULL_POINTER, IC_ERROR_MISALIGNED,
- *  IC_ERROR_WORKSPACE_TOO_SMALL, IC_ERROR_HANDLE_MISMATCH, IC_ERROR_SCHEDULE_INVALID (Full without an indexer), IC_ERROR_UNSUPPORTED
+ *  Full: writes new_keys, scores, selects into the cache, publishes; then attention when asked. Shared: writes new_keys
+ * when given, finds the source's publication; then attention when asked. A Shared call with neither does no device work
+ * at all. `out` (may be NULL) receives the part's indices, valid until the slot is written again.
+ *  @errors IC_ERROR_NO_BATCH, IC_ERROR_STALE*, IC_ERROR_PART_OVERLAP, IC_ERROR_INVALID_ARGUMENT, IC_ERROR_NULL_POINTER,
+ * IC_ERROR_MISALIGNED, IC_ERROR_WORKSPACE_TOO_SMALL, IC_ERROR_HANDLE_MISMATCH, IC_ERROR_SCHEDULE_INVALID (Full without
+ * an indexer), IC_ERROR_UNSUPPORTED
  *  @since 0.1 */
 IC_API ic_status ic_forward(ic_cache *cache, const ic_forward_args *args, ic_index_view *out, ic_stream stream);
 
@@ -1123,7 +1175,8 @@ IC_API ic_status ic_forward(ic_cache *cache, const ic_forward_args *args, ic_ind
  * Preparation: from projections to indexer queries and keys (optional)
  * ================================================================================================================ */
 
-/** Rotate pairs (2i, 2i + 1); without it pairs (i, i + rope_dim / 2). Models differ: GLM-5 interleaves, DeepSeek-V3.2's indexer does not. */
+/** Rotate pairs (2i, 2i + 1); without it pairs (i, i + rope_dim / 2). Models differ: GLM-5 interleaves, DeepSeek-V3.2's
+ * indexer does not. */
 #define IC_PREPARE_ROPE_INTERLEAVED 0x1u
 /** Rotate the last rope_dim dimensions; without it the first. */
 #define IC_PREPARE_ROPE_LAST 0x2u
@@ -1132,8 +1185,9 @@ IC_API ic_status ic_forward(ic_cache *cache, const ic_forward_args *args, ic_ind
 /** Round e4m3 scales up to a power of two ("ue8m0"). */
 #define IC_PREPARE_UE8M0 0x8u
 
-/** Input of both preparation functions. Steps, in fp32, in this order, each optional: LayerNorm (keys), rotation, Hadamard; at the end
- *  one rounding to the indexer's dtype, to nearest even. e4m3: scale = max(amax, 1e-4) / 448 over the head's vector, value = x / scale. */
+/** Input of both preparation functions. Steps, in fp32, in this order, each optional: LayerNorm (keys), rotation,
+ * Hadamard; at the end one rounding to the indexer's dtype, to nearest even. e4m3: scale = max(amax, 1e-4) / 448 over
+ * the head's vector, value = x / scale. */
 typedef struct ic_prepare_args {
   /** sizeof(ic_prepare_args) */
   size_t struct_size;
@@ -1147,7 +1201,8 @@ typedef struct ic_prepare_args {
   int32_t x_dtype;
   /** IC_PREPARE_* */
   uint32_t flags;
-  /** [count] device memory: row of the cos/sin tables; needed when rope_dim > 0. Out of range: the row is written as zeros (queries) or skipped (keys) */
+  /** [count] device memory: row of the cos/sin tables; needed when rope_dim > 0. Out of range: the row is written as
+   * zeros (queries) or skipped (keys) */
   const int32_t *positions;
   /** [num_positions, rope_dim / 2] device memory */
   const float *cos_table;
@@ -1177,13 +1232,13 @@ typedef struct ic_prepare_args {
 
 /** Initialiser. */
 #define IC_PREPARE_ARGS_INIT \
-  { sizeof(ic_prepare_args), NULL, 0, 0, 0, 0, NULL, NULL, NULL, 0, 0, NULL, NULL, 0, 0, NULL, 0, NULL, NULL, NULL, 0, 0 }
+  {sizeof(ic_prepare_args), NULL, 0, 0, 0, 0, NULL, NULL, NULL, 0, 0, NULL, NULL, 0, 0, NULL, 0, NULL, NULL, NULL, 0, 0}
 
 /** Projected queries to indexer queries; the fields of keys must be unset. @since 0.1 */
 IC_API ic_status ic_indexer_prepare_queries(const ic_indexer *indexer, const ic_prepare_args *args, ic_stream stream);
 
-/** Projected keys into an index-key pool; the fields of queries must be unset. Illegal slots and positions are skipped (CPU: IC_ERROR_OUT_OF_RANGE
- *  before anything is written). @since 0.1 */
+/** Projected keys into an index-key pool; the fields of queries must be unset. Illegal slots and positions are skipped
+ * (CPU: IC_ERROR_OUT_OF_RANGE before anything is written). @since 0.1 */
 IC_API ic_status ic_indexer_prepare_keys(const ic_indexer *indexer, const ic_prepare_args *args, ic_stream stream);
 
 /* ==================================================================================================================
@@ -1196,7 +1251,8 @@ typedef struct ic_remap_args {
   size_t struct_size;
   /** Publication to map */
   int32_t source_layer;
-  /** IC_LAYOUT_PAGED: page * page_tokens + offset through block_table. IC_LAYOUT_CONTIGUOUS: key_offsets[sequence] + position */
+  /** IC_LAYOUT_PAGED: page * page_tokens + offset through block_table. IC_LAYOUT_CONTIGUOUS: key_offsets[sequence] +
+   * position */
   int32_t layout;
   /** Which block table of the batch, from 0 */
   int32_t block_table;
@@ -1210,11 +1266,12 @@ typedef struct ic_remap_args {
 } ic_remap_args;
 
 /** Initialiser. */
-#define IC_REMAP_ARGS_INIT { sizeof(ic_remap_args), 0, 0, 0, 0, NULL, NULL, 0 }
+#define IC_REMAP_ARGS_INIT {sizeof(ic_remap_args), 0, 0, 0, 0, NULL, NULL, 0}
 
-/** Logical indices to slots, once for a whole group: every layer that reads this source through the same block table uses the same array (a layer's
- *  own offset is its base pointer). Asked again for the same source, table and arrays in one generation it does nothing. A key without a page
- *  becomes -1 in its place, so entries keep their rank. `out` (may be NULL) receives a view of kind IC_INDEX_SLOT.
+/** Logical indices to slots, once for a whole group: every layer that reads this source through the same block table
+ * uses the same array (a layer's own offset is its base pointer). Asked again for the same source, table and arrays in
+ * one generation it does nothing. A key without a page becomes -1 in its place, so entries keep their rank. `out` (may
+ * be NULL) receives a view of kind IC_INDEX_SLOT.
  *  @errors IC_ERROR_STALE*, IC_ERROR_INVALID_ARGUMENT @since 0.1 */
 IC_API ic_status ic_cache_remap(ic_cache *cache, const ic_remap_args *args, ic_index_view *out, ic_stream stream);
 
@@ -1237,13 +1294,14 @@ typedef struct ic_compact_args {
 } ic_compact_args;
 
 /** Initialiser. */
-#define IC_COMPACT_ARGS_INIT { sizeof(ic_compact_args), 0, 0, NULL, 0, 0, NULL, 0 }
+#define IC_COMPACT_ARGS_INIT {sizeof(ic_compact_args), 0, 0, NULL, 0, 0, NULL, 0}
 
 /** Bytes of workspace for ic_cache_compact(). @since 0.1 */
 IC_API ic_status ic_cache_compact_workspace_size(const ic_cache *cache, int32_t max_rows, size_t *size);
 
-/** Speculative decoding: of the rows that a draft's step 0 published keep the last *accepted* one of each request, in the batch of the next step.
- *  Order: ic_cache_begin() with IC_BATCH_KEEP and the new rows, then this, then Shared calls. @since 0.1 */
+/** Speculative decoding: of the rows that a draft's step 0 published keep the last *accepted* one of each request, in
+ * the batch of the next step. Order: ic_cache_begin() with IC_BATCH_KEEP and the new rows, then this, then Shared
+ * calls. @since 0.1 */
 IC_API ic_status ic_cache_compact(ic_cache *cache, const ic_compact_args *args, ic_stream stream);
 
 /** Where an exported block lies. */
@@ -1274,24 +1332,28 @@ typedef struct ic_export_header {
 /** Bytes of an exported block of num_rows rows of this cache. flags: IC_EXPORT_*. @since 0.1 */
 IC_API ic_status ic_cache_export_size(const ic_cache *cache, int32_t num_rows, uint32_t flags, size_t *size);
 
-/** Writes the publication of a source layer as logical indices, for another pipeline stage, prefill-decode transfer or a recording.
- *  location: IC_MEMORY_HOST (CUDA: the copy is enqueued, use pinned memory) or IC_MEMORY_DEVICE.
- *  @errors IC_ERROR_STALE*, IC_ERROR_BUFFER_TOO_SMALL, IC_ERROR_INVALID_ARGUMENT (scores that the cache does not keep) @since 0.1 */
-IC_API ic_status ic_cache_export(ic_cache *cache, int32_t source_layer, uint32_t flags, int32_t location, void *buffer, size_t size, ic_stream stream);
+/** Writes the publication of a source layer as logical indices, for another pipeline stage, prefill-decode transfer or
+ * a recording. location: IC_MEMORY_HOST (CUDA: the copy is enqueued, use pinned memory) or IC_MEMORY_DEVICE.
+ *  @errors IC_ERROR_STALE*, IC_ERROR_BUFFER_TOO_SMALL, IC_ERROR_INVALID_ARGUMENT (scores that the cache does not keep)
+ * @since 0.1 */
+IC_API ic_status ic_cache_export(ic_cache *cache, int32_t source_layer, uint32_t flags, int32_t location, void *buffer,
+                                 size_t size, ic_stream stream);
 
 /** Accept a block that was made under another schedule. */
 #define IC_IMPORT_ANY_SCHEDULE 0x1u
 /** Refuse a block of another numerics id with IC_ERROR_NUMERICS (by default it is accepted and reported). */
 #define IC_IMPORT_SAME_NUMERICS 0x2u
 
-/** Publishes an exported block in the current generation under publish_layer (-1 = the source layer of the block); its rows must be the rows of the
- *  open batch. `header` (may be NULL) receives what the block says of itself, so that another numerics id can be noticed. The block must lie in host
- *  memory for this call to read its header; on CUDA its body is copied on `stream`.
- *  @errors IC_ERROR_PARSE (not a block, truncated, an index list that is not ascending), IC_ERROR_SCHEDULE_HASH, IC_ERROR_NUMERICS,
- *  IC_ERROR_HANDLE_MISMATCH (another k), IC_ERROR_INVALID_ARGUMENT (another number of rows), IC_ERROR_OUT_OF_RANGE (an index beyond its row's range, CPU)
+/** Publishes an exported block in the current generation under publish_layer (-1 = the source layer of the block); its
+ * rows must be the rows of the open batch. `header` (may be NULL) receives what the block says of itself, so that
+ * another numerics id can be noticed. The block must lie in host memory for this call to read its header; on CUDA its
+ * body is copied on `stream`.
+ *  @errors IC_ERROR_PARSE (not a block, truncated, an index list that is not ascending), IC_ERROR_SCHEDULE_HASH,
+ * IC_ERROR_NUMERICS, IC_ERROR_HANDLE_MISMATCH (another k), IC_ERROR_INVALID_ARGUMENT (another number of rows),
+ * IC_ERROR_OUT_OF_RANGE (an index beyond its row's range, CPU)
  *  @since 0.1 */
-IC_API ic_status ic_cache_import(ic_cache *cache, int32_t publish_layer, uint32_t flags, const void *buffer, size_t size, ic_export_header *header,
-                                 ic_stream stream);
+IC_API ic_status ic_cache_import(ic_cache *cache, int32_t publish_layer, uint32_t flags, const void *buffer,
+                                 size_t size, ic_export_header *header, ic_stream stream);
 
 /** Results of ic_index_overlap(), each [num_rows] device memory or NULL. */
 typedef struct ic_overlap_args {
@@ -1306,10 +1368,11 @@ typedef struct ic_overlap_args {
 } ic_overlap_args;
 
 /** Initialiser. */
-#define IC_OVERLAP_ARGS_INIT { sizeof(ic_overlap_args), NULL, NULL, NULL }
+#define IC_OVERLAP_ARGS_INIT {sizeof(ic_overlap_args), NULL, NULL, NULL}
 
 /** Compares two sets of logical indices row by row; both ascending, as a cache publishes them. @since 0.1 */
-IC_API ic_status ic_index_overlap(ic_context *context, const ic_index_view *a, const ic_index_view *b, const ic_overlap_args *out, ic_stream stream);
+IC_API ic_status ic_index_overlap(ic_context *context, const ic_index_view *a, const ic_index_view *b,
+                                  const ic_overlap_args *out, ic_stream stream);
 
 #ifdef __cplusplus
 }

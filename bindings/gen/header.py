@@ -166,7 +166,7 @@ def _plain(token: Token) -> str:
 
 
 def parse_initialiser(name: str, body: str, line: int) -> tuple[str, ...]:
-    match = re.fullmatch(r"\{ (.*) \}", " ".join(body.split()))
+    match = re.fullmatch(r"\{\s*(.*?)\s*\}", " ".join(body.split()))
     if not match:
         raise HeaderError(line, f"{name} must be {{ value, value ... }}")
     return tuple(value.strip() for value in match[1].split(","))

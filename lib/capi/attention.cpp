@@ -90,7 +90,7 @@ extern "C" ic_status ic_attention_run(const ic_attention *attention, const ic_ba
     if (view.num_rows > rows.num_rows - row_begin)
       fail(IC_ERROR_INVALID_ARGUMENT, "indices->num_rows is %d from row %d; the batch has %d rows", view.num_rows, row_begin,
            rows.num_rows);
-    AttendParams params = read_attention_args(args, *attention, rows, "args");
+    AttendParams params = read_attention_args(args, *attention, rows, "args", "args->kv");
     params.rows = rows.rows({row_begin, view.num_rows}, nullptr);
     params.indices = view.indices;
     params.index_stride = view.row_stride;

@@ -15,23 +15,23 @@ WriteKeysParams read_new_keys(const ic_new_keys *keys, const PoolView &pool, con
   const ic_indexer &indexer = cache.indexer();
   const VectorLayout layout = index_key_layout(indexer.head_dim, indexer.dtype);
   const bool e4m3 = indexer.dtype == IC_DTYPE_E4M3;
-  require_range(given.count, 0, int64_t{1} << 40, "new_keys->count");
+  require_range(given.count, 0, int64_t{1} << 40, "args->new_keys->count");
   if (given.count > 0) {
-    require_pointer(given.keys, "new_keys->keys");
-    require_pointer(given.slots, "new_keys->slots");
-    if (e4m3) require_pointer(given.scales, "new_keys->scales");
+    require_pointer(given.keys, "args->new_keys->keys");
+    require_pointer(given.slots, "args->new_keys->slots");
+    if (e4m3) require_pointer(given.scales, "args->new_keys->scales");
   }
   const auto element = static_cast<size_t>(dtype_bytes(indexer.dtype));
-  require_aligned(given.keys, element, "new_keys->keys");
-  require_aligned(given.slots, 8, "new_keys->slots");
-  require_aligned(given.scales, 4, "new_keys->scales");
+  require_aligned(given.keys, element, "args->new_keys->keys");
+  require_aligned(given.slots, 8, "args->new_keys->slots");
+  require_aligned(given.scales, 4, "args->new_keys->scales");
   if (!e4m3 && given.scales != nullptr)
-    fail(IC_ERROR_INVALID_ARGUMENT, "new_keys->scales is given; %s keys have none", dtype_name(indexer.dtype));
+    fail(IC_ERROR_INVALID_ARGUMENT, "args->new_keys->scales is given; %s keys have none", dtype_name(indexer.dtype));
   WriteKeysParams params{};
   params.keys = given.keys;
-  params.key_stride_bytes = resolve_stride(given.key_stride_bytes, layout.bytes, "new_keys->key_stride_bytes");
+  params.key_stride_bytes = resolve_stride(given.key_stride_bytes, layout.bytes, "args->new_keys->key_stride_bytes");
   if (params.key_stride_bytes % static_cast<int64_t>(element) != 0)
-    fail(IC_ERROR_MISALIGNED, "new_keys->key_stride_bytes is %lld; it must be a multiple of %zu",
+    fail(IC_ERROR_MISALIGNED, "args->new_keys->key_stride_bytes is %lld; it must be a multiple of %zu",
          static_cast<long long>(params.key_stride_bytes), element);
   params.scales = given.scales;
   params.slots = given.slots;
@@ -62,7 +62,7 @@ ForwardRequest read_request(const ic_forward_args &given, const Publications::Pl
   if (given.attention != nullptr) {
     if (cache.attention() == nullptr)
       fail(IC_ERROR_HANDLE_MISMATCH, "args->attention is given, but the cache was created without an ic_attention");
-    request.attention = read_attention_args(given.attention, *cache.attention(), batch, "args->attention");
+    request.attention = read_attention_args(given.attention, *cache.attention(), batch, "args->attention", "args->attention->kv");
   }
   if ((plan.full || given.attention != nullptr) && part.count > 0) {
     const size_t needed = cache.forward_workspace_size(part.count, batch.max_key_end);

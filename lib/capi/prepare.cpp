@@ -76,6 +76,9 @@ extern "C" ic_status ic_indexer_prepare_queries(const ic_indexer *indexer, const
     PrepareParams params = read_common(given, *indexer, indexer->num_heads);
     require_unset(given.norm_weight, "args->norm_weight");
     require_unset(given.norm_bias, "args->norm_bias");
+    if (given.norm_eps != 0.0f)
+      fail(IC_ERROR_INVALID_ARGUMENT, "args->norm_eps is %g; allowed: 0 (queries have no LayerNorm)",
+           static_cast<double>(given.norm_eps));
     require_unset(given.pool, "args->pool");
     require_unset(given.slots, "args->slots");
     require_range(given.page_tokens, 0, 0, "args->page_tokens");
@@ -106,7 +109,8 @@ extern "C" ic_status ic_indexer_prepare_keys(const ic_indexer *indexer, const ic
     require_range(given.q_out_row_stride, 0, 0, "args->q_out_row_stride");
     require_aligned(given.norm_weight, 4, "args->norm_weight");
     require_aligned(given.norm_bias, 4, "args->norm_bias");
-    if (given.norm_weight == nullptr) require_unset(given.norm_bias, "args->norm_bias (without norm_weight)");
+    if (given.norm_weight == nullptr && given.norm_bias != nullptr)
+      fail(IC_ERROR_NULL_POINTER, "args->norm_weight is NULL, but args->norm_bias is given");
     if (given.norm_weight != nullptr && !(given.norm_eps > 0.0f && std::isfinite(given.norm_eps)))
       fail(IC_ERROR_INVALID_ARGUMENT, "args->norm_eps is %g; allowed: finite and positive", static_cast<double>(given.norm_eps));
     if (given.count > 0) require_pointer(given.slots, "args->slots");

@@ -135,7 +135,8 @@ extern "C" ic_status ic_topk_merge(const ic_topk *topk, const ic_merge_args *arg
     params.scores = given.in_scores;
     params.lengths = given.in_lengths;
     params.index_stride = resolve_stride(given.in_stride, topk->k_padded, "args->in_stride");
-    params.part_stride = resolve_stride(given.in_part_stride, given.num_rows * params.index_stride, "args->in_part_stride");
+    params.part_stride = resolve_stride(given.in_part_stride, given.num_rows * params.index_stride, "args->in_part_stride",
+                                       int64_t{1} << 52);
     params.length_stride = given.num_rows;
     params.parts = given.num_parts;
     params.rows = given.num_rows;

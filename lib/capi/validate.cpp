@@ -7,11 +7,11 @@
 
 namespace ic {
 
-int64_t resolve_stride(int64_t stride, int64_t dense, const char *name) {
+int64_t resolve_stride(int64_t stride, int64_t dense, const ArgumentName &at, int64_t highest) {
   if (stride == 0) return dense;
-  if (stride < dense)
-    fail(IC_ERROR_INVALID_ARGUMENT, "%s is %lld; allowed: 0 (dense) or at least %lld", name, static_cast<long long>(stride),
-         static_cast<long long>(dense));
+  if (stride < dense || stride > highest)
+    fail(IC_ERROR_INVALID_ARGUMENT, "%s%s%s is %lld; allowed: 0 (dense), or %lld to %lld", at.owner, at.arrow, at.name,
+         static_cast<long long>(stride), static_cast<long long>(dense), static_cast<long long>(highest));
   return stride;
 }
 

@@ -14,25 +14,34 @@ namespace ic {
 inline constexpr size_t kMaxStructSize = 4096;
 inline constexpr size_t kWorkspaceAlignment = 256;
 
-inline void require_pointer(const void *pointer, const char *name) {
-  if (pointer == nullptr) fail(IC_ERROR_NULL_POINTER, "%s is NULL", name);
+/// The name of an argument, or of a field of one, as messages write it; put together only when there is a message.
+struct ArgumentName {
+  ArgumentName(const char *name_in) : name(name_in) {}  // NOLINT(google-explicit-constructor): a name is a name
+  ArgumentName(const char *owner_in, const char *name_in) : owner(owner_in), arrow("->"), name(name_in) {}
+  const char *owner = "";
+  const char *arrow = "";
+  const char *name;
+};
+
+inline void require_pointer(const void *pointer, const ArgumentName &at) {
+  if (pointer == nullptr) fail(IC_ERROR_NULL_POINTER, "%s%s%s is NULL", at.owner, at.arrow, at.name);
 }
 
-inline void require_aligned(const void *pointer, size_t alignment, const char *name) {
+inline void require_aligned(const void *pointer, size_t alignment, const ArgumentName &at) {
   if (reinterpret_cast<uintptr_t>(pointer) % alignment != 0)
-    fail(IC_ERROR_MISALIGNED, "%s is %p; it must be a multiple of %zu", name, pointer, alignment);
+    fail(IC_ERROR_MISALIGNED, "%s%s%s is %p; it must be a multiple of %zu", at.owner, at.arrow, at.name, pointer, alignment);
 }
 
 /// Given and aligned.
-inline void require_array(const void *pointer, size_t alignment, const char *name) {
-  require_pointer(pointer, name);
-  require_aligned(pointer, alignment, name);
+inline void require_array(const void *pointer, size_t alignment, const ArgumentName &at) {
+  require_pointer(pointer, at);
+  require_aligned(pointer, alignment, at);
 }
 
-inline void require_range(int64_t value, int64_t lowest, int64_t highest, const char *name) {
+inline void require_range(int64_t value, int64_t lowest, int64_t highest, const ArgumentName &at) {
   if (value < lowest || value > highest)
-    fail(IC_ERROR_INVALID_ARGUMENT, "%s is %lld; allowed: %lld to %lld", name, static_cast<long long>(value),
-         static_cast<long long>(lowest), static_cast<long long>(highest));
+    fail(IC_ERROR_INVALID_ARGUMENT, "%s%s%s is %lld; allowed: %lld to %lld", at.owner, at.arrow, at.name,
+         static_cast<long long>(value), static_cast<long long>(lowest), static_cast<long long>(highest));
 }
 
 inline void require_flags(uint32_t flags, uint32_t known, const char *name) {
@@ -45,8 +54,9 @@ inline void require_zero(int64_t value, const char *name) {
     fail(IC_ERROR_UNKNOWN_FIELD, "%s is %lld; it is reserved and must be 0", name, static_cast<long long>(value));
 }
 
-/// A stride in elements: 0 becomes `dense`, anything else must be at least that.
-int64_t resolve_stride(int64_t stride, int64_t dense, const char *name);
+/// A stride in elements or bytes: 0 becomes `dense`, anything else must be at least that. The upper limit keeps products
+/// with a number of rows inside 63 bits.
+int64_t resolve_stride(int64_t stride, int64_t dense, const ArgumentName &at, int64_t highest = INT32_MAX);
 
 void require_workspace(const void *workspace, size_t size, size_t needed, const char *name);
 

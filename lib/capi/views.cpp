@@ -72,16 +72,16 @@ RowRange read_part(int32_t row_begin, int32_t row_count, const Batch &batch) {
 
 QueryView read_queries(const ic_queries *queries, const ic_indexer &indexer, const char *name) {
   const ic_queries given = read_struct(queries, name);
-  require_array(given.q, static_cast<size_t>(dtype_bytes(indexer.dtype)), "queries->q");
-  require_array(given.w, 4, "queries->w");
-  require_aligned(given.q_scale, 4, "queries->q_scale");
+  require_array(given.q, static_cast<size_t>(dtype_bytes(indexer.dtype)), {name, "q"});
+  require_array(given.w, 4, {name, "w"});
+  require_aligned(given.q_scale, 4, {name, "q_scale"});
   QueryView view{};
   view.q = given.q;
-  view.q_row_stride = resolve_stride(given.q_row_stride, int64_t{indexer.num_heads} * indexer.head_dim, "queries->q_row_stride");
+  view.q_row_stride = resolve_stride(given.q_row_stride, int64_t{indexer.num_heads} * indexer.head_dim, {name, "q_row_stride"});
   view.w = given.w;
-  view.w_row_stride = resolve_stride(given.w_row_stride, indexer.num_heads, "queries->w_row_stride");
+  view.w_row_stride = resolve_stride(given.w_row_stride, indexer.num_heads, {name, "w_row_stride"});
   view.q_scale = given.q_scale;
-  view.q_scale_row_stride = resolve_stride(given.q_scale_row_stride, indexer.num_heads, "queries->q_scale_row_stride");
+  view.q_scale_row_stride = resolve_stride(given.q_scale_row_stride, indexer.num_heads, {name, "q_scale_row_stride"});
   view.num_heads = indexer.num_heads;
   view.head_dim = indexer.head_dim;
   view.dtype = indexer.dtype;
@@ -93,21 +93,21 @@ PoolView read_index_keys(const ic_pool *pool, const ic_indexer &indexer, const B
 }
 
 AttendParams read_attention_args(const ic_attention_args *args, const ic_attention &attention, const Batch &batch,
-                                 const char *name) {
+                                 const char *name, const char *kv_name) {
   const ic_attention_args given = read_struct(args, name);
   const int64_t q_width = int64_t{attention.num_heads} * (attention.d_latent + attention.d_rope);
   const int64_t out_width = int64_t{attention.num_heads} * attention.d_latent;
-  require_array(given.q, static_cast<size_t>(dtype_bytes(attention.q_dtype)), "attention->q");
-  require_array(given.out, static_cast<size_t>(dtype_bytes(attention.out_dtype)), "attention->out");
-  require_aligned(given.sink, 4, "attention->sink");
-  require_aligned(given.lse, 4, "attention->lse");
+  require_array(given.q, static_cast<size_t>(dtype_bytes(attention.q_dtype)), {name, "q"});
+  require_array(given.out, static_cast<size_t>(dtype_bytes(attention.out_dtype)), {name, "out"});
+  require_aligned(given.sink, 4, {name, "sink"});
+  require_aligned(given.lse, 4, {name, "lse"});
   AttendParams params{};
   params.q = given.q;
-  params.q_row_stride = resolve_stride(given.q_row_stride, q_width, "attention->q_row_stride");
+  params.q_row_stride = resolve_stride(given.q_row_stride, q_width, {name, "q_row_stride"});
   params.q_dtype = attention.q_dtype;
   params.out_dtype = attention.out_dtype;
-  params.kv = pool_view(read_struct(given.kv, "attention->kv"),
-                        kv_layout(attention.d_latent, attention.d_rope, attention.kv_dtype), batch, "attention->kv");
+  params.kv = pool_view(read_struct(given.kv, kv_name),
+                        kv_layout(attention.d_latent, attention.d_rope, attention.kv_dtype), batch, kv_name);
   params.kv_dtype = attention.kv_dtype;
   params.num_heads = attention.num_heads;
   params.d_latent = attention.d_latent;
@@ -115,25 +115,25 @@ AttendParams read_attention_args(const ic_attention_args *args, const ic_attenti
   params.softmax_scale = attention.softmax_scale;
   params.sink = given.sink;
   params.out = given.out;
-  params.out_row_stride = resolve_stride(given.out_row_stride, out_width, "attention->out_row_stride");
+  params.out_row_stride = resolve_stride(given.out_row_stride, out_width, {name, "out_row_stride"});
   params.lse = given.lse;
-  params.lse_row_stride = resolve_stride(given.lse_row_stride, attention.num_heads, "attention->lse_row_stride");
+  params.lse_row_stride = resolve_stride(given.lse_row_stride, attention.num_heads, {name, "lse_row_stride"});
   return params;
 }
 
 ic_index_view read_index_view(const ic_index_view *view, const char *name) {
   const ic_index_view given = read_struct(view, name);
-  require_range(given.num_rows, 0, INT32_MAX, "num_rows of the index view");
-  require_range(given.k, 1, 1 << 24, "k of the index view");
+  require_range(given.num_rows, 0, INT32_MAX, {name, "num_rows"});
+  require_range(given.k, 1, 1 << 24, {name, "k"});
   if (given.kind != IC_INDEX_LOGICAL && given.kind != IC_INDEX_SLOT)
     fail(IC_ERROR_INVALID_ARGUMENT, "%s->kind is %d; allowed: IC_INDEX_LOGICAL, IC_INDEX_SLOT", name, given.kind);
   if (given.num_rows > 0) {
-    require_pointer(given.indices, "indices of the index view");
-    require_pointer(given.lengths, "lengths of the index view");
+    require_pointer(given.indices, {name, "indices"});
+    require_pointer(given.lengths, {name, "lengths"});
   }
-  require_aligned(given.indices, 4, "indices of the index view");
-  require_aligned(given.lengths, 4, "lengths of the index view");
-  require_range(given.row_stride, given.k, INT64_MAX, "row_stride of the index view");
+  require_aligned(given.indices, 4, {name, "indices"});
+  require_aligned(given.lengths, 4, {name, "lengths"});
+  require_range(given.row_stride, given.k, INT32_MAX, {name, "row_stride"});
   return given;
 }
 
