@@ -32,8 +32,9 @@ void check(const ic_attention_desc &desc, const Backend &backend) {
   require_float_dtype(desc.q_dtype, "desc->q_dtype");
   if (desc.out_dtype != 0) require_float_dtype(desc.out_dtype, "desc->out_dtype");
   if (desc.kv_dtype == IC_DTYPE_E4M3 && (desc.d_latent != 512 || desc.d_rope != 64))
-    fail(IC_ERROR_INVALID_ARGUMENT, "desc->kv_dtype is e4m3 with d_latent %d, d_rope %d; 656-byte tokens have 512 and 64",
-         desc.d_latent, desc.d_rope);
+    fail(IC_ERROR_INVALID_ARGUMENT,
+         "desc->kv_dtype is e4m3 with d_latent %d, d_rope %d; 656-byte tokens have 512 and 64", desc.d_latent,
+         desc.d_rope);
   if (!(desc.softmax_scale > 0.0f) || !std::isfinite(desc.softmax_scale))
     fail(IC_ERROR_INVALID_ARGUMENT, "desc->softmax_scale is %g; allowed: finite and positive",
          static_cast<double>(desc.softmax_scale));
@@ -60,7 +61,8 @@ extern "C" ic_status ic_attention_create(ic_context *context, const ic_attention
 
 extern "C" void ic_attention_destroy(ic_attention *attention) { Ref<ic_attention>::release(attention); }
 
-extern "C" ic_status ic_attention_workspace_size(const ic_attention *attention, int32_t max_rows, int32_t max_k, size_t *size) {
+extern "C" ic_status ic_attention_workspace_size(const ic_attention *attention, int32_t max_rows, int32_t max_k,
+                                                 size_t *size) {
   return guarded([&] {
     require_pointer(attention, "attention");
     require_array(size, alignof(size_t), "size");
@@ -88,8 +90,8 @@ extern "C" ic_status ic_attention_run(const ic_attention *attention, const ic_ba
     }
     require_range(row_begin, 0, batch == nullptr ? 0 : rows.num_rows, "row_begin");
     if (view.num_rows > rows.num_rows - row_begin)
-      fail(IC_ERROR_INVALID_ARGUMENT, "indices->num_rows is %d from row %d; the batch has %d rows", view.num_rows, row_begin,
-           rows.num_rows);
+      fail(IC_ERROR_INVALID_ARGUMENT, "indices->num_rows is %d from row %d; the batch has %d rows", view.num_rows,
+           row_begin, rows.num_rows);
     AttendParams params = read_attention_args(args, *attention, rows, "args", "args->kv");
     params.rows = rows.rows({row_begin, view.num_rows}, nullptr);
     params.indices = view.indices;

@@ -44,7 +44,8 @@ WriteKeysParams read_new_keys(const ic_new_keys *keys, const PoolView &pool, con
 }
 
 /// Everything that a call with device work needs beyond its plan.
-ForwardRequest read_request(const ic_forward_args &given, const Publications::Plan &plan, RowRange part, const ic_cache &cache) {
+ForwardRequest read_request(const ic_forward_args &given, const Publications::Plan &plan, RowRange part,
+                            const ic_cache &cache) {
   const Batch &batch = cache.batch();
   ForwardRequest request;
   request.plan = plan;
@@ -62,7 +63,8 @@ ForwardRequest read_request(const ic_forward_args &given, const Publications::Pl
   if (given.attention != nullptr) {
     if (cache.attention() == nullptr)
       fail(IC_ERROR_HANDLE_MISMATCH, "args->attention is given, but the cache was created without an ic_attention");
-    request.attention = read_attention_args(given.attention, *cache.attention(), batch, "args->attention", "args->attention->kv");
+    request.attention =
+        read_attention_args(given.attention, *cache.attention(), batch, "args->attention", "args->attention->kv");
   }
   if ((plan.full || given.attention != nullptr) && part.count > 0) {
     const size_t needed = cache.forward_workspace_size(part.count, batch.max_key_end);
@@ -71,7 +73,8 @@ ForwardRequest read_request(const ic_forward_args &given, const Publications::Pl
   request.workspace = given.workspace;
   request.workspace_size = given.workspace_size;
   if (cache.backend().host_visible()) {
-    if (request.new_keys) check_slot_values(request.new_keys->slots, request.new_keys->count, request.keys, "args->keys");
+    if (request.new_keys)
+      check_slot_values(request.new_keys->slots, request.new_keys->count, request.keys, "args->keys");
     if (plan.full) check_pool_values(batch, part, request.keys, "args->keys");
   }
   return request;
@@ -99,7 +102,8 @@ extern "C" ic_status ic_forward(ic_cache *cache, const ic_forward_args *args, ic
   });
 }
 
-extern "C" ic_status ic_forward_workspace_size(const ic_cache *cache, int32_t max_rows, int32_t max_key_end, size_t *size) {
+extern "C" ic_status ic_forward_workspace_size(const ic_cache *cache, int32_t max_rows, int32_t max_key_end,
+                                               size_t *size) {
   return guarded([&] {
     require_pointer(cache, "cache");
     require_array(size, alignof(size_t), "size");

@@ -67,7 +67,8 @@ void check_positions(const PrepareParams &params) {
 
 }  // namespace
 
-extern "C" ic_status ic_indexer_prepare_queries(const ic_indexer *indexer, const ic_prepare_args *args, ic_stream stream) {
+extern "C" ic_status ic_indexer_prepare_queries(const ic_indexer *indexer, const ic_prepare_args *args,
+                                                ic_stream stream) {
   return guarded([&] {
     require_pointer(indexer, "indexer");
     Backend &backend = *indexer->context->backend;
@@ -89,8 +90,8 @@ extern "C" ic_status ic_indexer_prepare_queries(const ic_indexer *indexer, const
     else if (indexer->dtype != IC_DTYPE_E4M3)
       require_unset(given.q_scale_out, "args->q_scale_out");
     params.q_out = given.q_out;
-    params.q_out_stride =
-        resolve_stride(given.q_out_row_stride, int64_t{indexer->num_heads} * indexer->head_dim, "args->q_out_row_stride");
+    params.q_out_stride = resolve_stride(given.q_out_row_stride, int64_t{indexer->num_heads} * indexer->head_dim,
+                                         "args->q_out_row_stride");
     params.q_scale_out = given.q_scale_out;
     if (backend.host_visible()) check_positions(params);
     if (given.count > 0) backend.prepare_queries(params, stream);
@@ -112,14 +113,15 @@ extern "C" ic_status ic_indexer_prepare_keys(const ic_indexer *indexer, const ic
     if (given.norm_weight == nullptr && given.norm_bias != nullptr)
       fail(IC_ERROR_NULL_POINTER, "args->norm_weight is NULL, but args->norm_bias is given");
     if (given.norm_weight != nullptr && !(given.norm_eps > 0.0f && std::isfinite(given.norm_eps)))
-      fail(IC_ERROR_INVALID_ARGUMENT, "args->norm_eps is %g; allowed: finite and positive", static_cast<double>(given.norm_eps));
+      fail(IC_ERROR_INVALID_ARGUMENT, "args->norm_eps is %g; allowed: finite and positive",
+           static_cast<double>(given.norm_eps));
     if (given.count > 0) require_pointer(given.slots, "args->slots");
     require_aligned(given.slots, 8, "args->slots");
     params.norm_eps = given.norm_eps;
     params.norm_weight = given.norm_weight;
     params.norm_bias = given.norm_bias;
-    params.pool = slot_pool_view(read_struct(given.pool, "args->pool"), index_key_layout(indexer->head_dim, indexer->dtype),
-                                 given.page_tokens, "args->pool");
+    params.pool = slot_pool_view(read_struct(given.pool, "args->pool"),
+                                 index_key_layout(indexer->head_dim, indexer->dtype), given.page_tokens, "args->pool");
     params.slots = given.slots;
     if (backend.host_visible()) {
       check_positions(params);

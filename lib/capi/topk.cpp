@@ -16,13 +16,16 @@ void check(const ic_topk_desc &desc, const Backend &backend) {
   require_zero(desc.reserved, "desc->reserved");
   require_range(desc.order, 0, IC_ORDER_ANY, "desc->order");
   if (desc.force_first != 0 || desc.force_last != 0)
-    fail(IC_ERROR_UNSUPPORTED, "desc->force_first is %d, force_last %d; forced entries are not implemented (allowed: 0)",
-         desc.force_first, desc.force_last);
+    fail(IC_ERROR_UNSUPPORTED,
+         "desc->force_first is %d, force_last %d; forced entries are not implemented (allowed: 0)", desc.force_first,
+         desc.force_last);
   require_range(desc.k, 1, 4096, "desc->k");
-  if (backend.max_k() < desc.k) fail(IC_ERROR_UNSUPPORTED, "this backend selects at most %d keys; desc->k is %d", backend.max_k(), desc.k);
+  if (backend.max_k() < desc.k)
+    fail(IC_ERROR_UNSUPPORTED, "this backend selects at most %d keys; desc->k is %d", backend.max_k(), desc.k);
 }
 
-SelectionOut read_out(const ic_topk &topk, int32_t rows, int32_t *indices, int64_t index_stride, int32_t *lengths, float *scores) {
+SelectionOut read_out(const ic_topk &topk, int32_t rows, int32_t *indices, int64_t index_stride, int32_t *lengths,
+                      float *scores) {
   if (rows > 0) {
     require_pointer(indices, "args->indices");
     require_pointer(lengths, "args->lengths");
@@ -56,7 +59,8 @@ extern "C" ic_status ic_topk_create(ic_context *context, const ic_topk_desc *des
 
 extern "C" void ic_topk_destroy(ic_topk *topk) { Ref<ic_topk>::release(topk); }
 
-extern "C" ic_status ic_topk_select_workspace_size(const ic_topk *topk, int32_t max_rows, int32_t max_end, size_t *size) {
+extern "C" ic_status ic_topk_select_workspace_size(const ic_topk *topk, int32_t max_rows, int32_t max_end,
+                                                   size_t *size) {
   return guarded([&] {
     require_pointer(topk, "topk");
     require_array(size, alignof(size_t), "size");
@@ -88,7 +92,8 @@ extern "C" ic_status ic_topk_select(const ic_topk *topk, const ic_select_args *a
     params.end = given.end;
     params.rows = given.num_rows;
     params.max_end = given.max_end;
-    params.out = read_out(*topk, given.num_rows, given.indices, given.index_stride, given.lengths, given.selected_scores);
+    params.out =
+        read_out(*topk, given.num_rows, given.indices, given.index_stride, given.lengths, given.selected_scores);
     const size_t needed = backend.select_workspace_size(given.num_rows, given.max_end, topk->k);
     require_workspace(given.workspace, given.workspace_size, needed, "args->workspace");
     params.workspace = given.workspace;
@@ -104,7 +109,8 @@ extern "C" ic_status ic_topk_select(const ic_topk *topk, const ic_select_args *a
   });
 }
 
-extern "C" ic_status ic_topk_merge_workspace_size(const ic_topk *topk, int32_t max_rows, int32_t max_parts, size_t *size) {
+extern "C" ic_status ic_topk_merge_workspace_size(const ic_topk *topk, int32_t max_rows, int32_t max_parts,
+                                                  size_t *size) {
   return guarded([&] {
     require_pointer(topk, "topk");
     require_array(size, alignof(size_t), "size");
@@ -135,12 +141,13 @@ extern "C" ic_status ic_topk_merge(const ic_topk *topk, const ic_merge_args *arg
     params.scores = given.in_scores;
     params.lengths = given.in_lengths;
     params.index_stride = resolve_stride(given.in_stride, topk->k_padded, "args->in_stride");
-    params.part_stride = resolve_stride(given.in_part_stride, given.num_rows * params.index_stride, "args->in_part_stride",
-                                       int64_t{1} << 52);
+    params.part_stride = resolve_stride(given.in_part_stride, given.num_rows * params.index_stride,
+                                        "args->in_part_stride", int64_t{1} << 52);
     params.length_stride = given.num_rows;
     params.parts = given.num_parts;
     params.rows = given.num_rows;
-    params.out = read_out(*topk, given.num_rows, given.indices, given.index_stride, given.lengths, given.selected_scores);
+    params.out =
+        read_out(*topk, given.num_rows, given.indices, given.index_stride, given.lengths, given.selected_scores);
     const size_t needed = backend.merge_workspace_size(given.num_rows, given.num_parts, topk->k);
     require_workspace(given.workspace, given.workspace_size, needed, "args->workspace");
     params.workspace = given.workspace;

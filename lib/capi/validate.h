@@ -29,7 +29,8 @@ inline void require_pointer(const void *pointer, const ArgumentName &at) {
 
 inline void require_aligned(const void *pointer, size_t alignment, const ArgumentName &at) {
   if (reinterpret_cast<uintptr_t>(pointer) % alignment != 0)
-    fail(IC_ERROR_MISALIGNED, "%s%s%s is %p; it must be a multiple of %zu", at.owner, at.arrow, at.name, pointer, alignment);
+    fail(IC_ERROR_MISALIGNED, "%s%s%s is %p; it must be a multiple of %zu", at.owner, at.arrow, at.name, pointer,
+         alignment);
 }
 
 /// Given and aligned.
@@ -45,8 +46,7 @@ inline void require_range(int64_t value, int64_t lowest, int64_t highest, const 
 }
 
 inline void require_flags(uint32_t flags, uint32_t known, const char *name) {
-  if ((flags & ~known) != 0)
-    fail(IC_ERROR_UNKNOWN_FLAG, "%s is 0x%x; known bits: 0x%x", name, flags, known);
+  if ((flags & ~known) != 0) fail(IC_ERROR_UNKNOWN_FLAG, "%s is 0x%x; known bits: 0x%x", name, flags, known);
 }
 
 inline void require_zero(int64_t value, const char *name) {
@@ -54,8 +54,8 @@ inline void require_zero(int64_t value, const char *name) {
     fail(IC_ERROR_UNKNOWN_FIELD, "%s is %lld; it is reserved and must be 0", name, static_cast<long long>(value));
 }
 
-/// A stride in elements or bytes: 0 becomes `dense`, anything else must be at least that. The upper limit keeps products
-/// with a number of rows inside 63 bits.
+/// A stride in elements or bytes: 0 becomes `dense`, anything else must be at least that. The upper limit keeps
+/// products with a number of rows inside 63 bits.
 int64_t resolve_stride(int64_t stride, int64_t dense, const ArgumentName &at, int64_t highest = INT32_MAX);
 
 void require_workspace(const void *workspace, size_t size, size_t needed, const char *name);
@@ -63,8 +63,8 @@ void require_workspace(const void *workspace, size_t size, size_t needed, const 
 /// Copies a caller's struct: checks its size and that the part unknown to this library is zero.
 void copy_struct(void *to, size_t size, size_t first_size, const void *from, const char *name);
 
-/// The caller's struct as this library knows it; fields behind the caller's struct_size are zero. first_size is the size of the struct's
-/// first released version.
+/// The caller's struct as this library knows it; fields behind the caller's struct_size are zero. first_size is the
+/// size of the struct's first released version.
 template <class T>
 T read_struct(const T *from, const char *name, size_t first_size = sizeof(T)) {
   T value;

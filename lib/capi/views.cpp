@@ -23,10 +23,12 @@ Batch read_batch(const ic_batch *batch, int32_t max_rows) {
   require_range(given.max_key_end, 0, kMaxKeyEnd, "batch->max_key_end");
   require_range(given.num_block_tables, 0, kMaxBlockTables, "batch->num_block_tables");
   if (given.unit_tokens != 0 && given.unit_tokens != 1)
-    fail(IC_ERROR_UNSUPPORTED, "batch->unit_tokens is %d; pooled keys are not implemented (allowed: 0 or 1)", given.unit_tokens);
+    fail(IC_ERROR_UNSUPPORTED, "batch->unit_tokens is %d; pooled keys are not implemented (allowed: 0 or 1)",
+         given.unit_tokens);
   if ((given.interleave != 0 && given.interleave != 1) || given.interleave_rank != 0)
     fail(IC_ERROR_UNSUPPORTED,
-         "batch->interleave is %d, interleave_rank %d; keys interleaved over ranks are not implemented (allowed: 0 or 1, rank 0)",
+         "batch->interleave is %d, interleave_rank %d; keys interleaved over ranks are not implemented (allowed: 0 or "
+         "1, rank 0)",
          given.interleave, given.interleave_rank);
   if (given.num_rows > 0) require_pointer(given.key_end, "batch->key_end");
   require_aligned(given.row_seq, 4, "batch->row_seq");
@@ -65,8 +67,8 @@ RowRange read_part(int32_t row_begin, int32_t row_count, const Batch &batch) {
   const int32_t rest = batch.num_rows - row_begin;
   if (row_count == IC_ALL_ROWS) return {row_begin, rest};
   if (row_count < 0 || row_count > rest)
-    fail(IC_ERROR_INVALID_ARGUMENT, "args->row_count is %d from row %d; allowed: 0 to %d, or IC_ALL_ROWS (-1)", row_count, row_begin,
-         rest);
+    fail(IC_ERROR_INVALID_ARGUMENT, "args->row_count is %d from row %d; allowed: 0 to %d, or IC_ALL_ROWS (-1)",
+         row_count, row_begin, rest);
   return {row_begin, row_count};
 }
 
@@ -77,7 +79,8 @@ QueryView read_queries(const ic_queries *queries, const ic_indexer &indexer, con
   require_aligned(given.q_scale, 4, {name, "q_scale"});
   QueryView view{};
   view.q = given.q;
-  view.q_row_stride = resolve_stride(given.q_row_stride, int64_t{indexer.num_heads} * indexer.head_dim, {name, "q_row_stride"});
+  view.q_row_stride =
+      resolve_stride(given.q_row_stride, int64_t{indexer.num_heads} * indexer.head_dim, {name, "q_row_stride"});
   view.w = given.w;
   view.w_row_stride = resolve_stride(given.w_row_stride, indexer.num_heads, {name, "w_row_stride"});
   view.q_scale = given.q_scale;

@@ -24,8 +24,8 @@ QueryView read_queries(const ic_queries *queries, const ic_indexer &indexer, con
 PoolView read_index_keys(const ic_pool *pool, const ic_indexer &indexer, const Batch &batch, const char *name);
 
 /// All of AttendParams but rows, indices and workspace.
-AttendParams read_attention_args(const ic_attention_args *args, const ic_attention &attention, const Batch &batch, const char *name,
-                                 const char *kv_name);
+AttendParams read_attention_args(const ic_attention_args *args, const ic_attention &attention, const Batch &batch,
+                                 const char *name, const char *kv_name);
 
 /// A set of indices given by a caller.
 ic_index_view read_index_view(const ic_index_view *view, const char *name);
