@@ -19,7 +19,7 @@ COMPILERS = {
 }
 WARNINGS = ["-Wall", "-Wextra", "-pedantic", "-Werror"]
 HEADER = (ROOT / "include" / "indexcache.h").read_text()
-POOL_INIT = "#define IC_POOL_INIT { sizeof(ic_pool), NULL, NULL, 0, 0, 0, 0 }"
+POOL_INIT = "#define IC_POOL_INIT {sizeof(ic_pool), NULL, NULL, 0, 0, 0, 0}"
 
 
 class CChecks(unittest.TestCase):
