@@ -71,12 +71,12 @@ class CChecks(unittest.TestCase):
         )
 
     def test_init_sees_a_missing_initialiser(self):
-        self.refused("init", mutate(HEADER, POOL_INIT, POOL_INIT.replace(", 0 }", " }")), "block_table")
+        self.refused("init", mutate(HEADER, POOL_INIT, POOL_INIT.replace(", 0}", "}")), "block_table")
 
     def test_init_sees_a_value_that_is_not_zero(self):
         for language in COMPILERS:
             with self.subTest(language):
-                header = mutate(HEADER, POOL_INIT, POOL_INIT.replace("0, 0 }", "1, 0 }"))
+                header = mutate(HEADER, POOL_INIT, POOL_INIT.replace("0, 0}", "1, 0}"))
                 self.assertEqual(self.build("init", language, header).returncode, 0)
                 result = subprocess.run([str(self.folder / "init")], text=True, capture_output=True)
                 self.assertEqual(result.returncode, 1)
