@@ -77,7 +77,7 @@ def archive(path, list_path):
     found = symbols(path)
     names = {name for name, binding, section in found if section != "UND" and binding != "LOCAL"}
     problems = compare("global names", names, listed(list_path))
-    for name, binding, section in found:  # _ZGT…: hooks of transactional memory, weak and absent everywhere
+    for name, _, section in found:  # _ZGT…: hooks of transactional memory, weak and absent everywhere
         if section == "UND" and name.startswith("_Z") and not name.startswith("_ZGT"):
             problems.append(f"leaves {name} undefined")
     return problems

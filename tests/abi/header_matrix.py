@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""header_matrix.py HEADER: compiles the header alone, and twice, in every supported language standard with gcc and clang."""
+"""header_matrix.py HEADER: the header alone, and twice, in every supported standard with gcc and clang."""
 
 import subprocess
 import sys

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A C99 program of somebody else's: finds the installed library, selects two of five scores, meets an error, asks for a GPU. */
+/* A C99 program of somebody else's: finds the installed library, selects two of five scores, meets an error, asks for a
+ * GPU. */
 #include <indexcache.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK(condition)                                                     \
-  do {                                                                       \
-    if (!(condition)) {                                                      \
-      char text[512] = "";                                                   \
-      ic_last_error(text, sizeof text);                                      \
-      fprintf(stderr, "line %d: " #condition "\n  %s\n", __LINE__, text);    \
-      return 1;                                                              \
-    }                                                                        \
+#define CHECK(condition)                                                  \
+  do {                                                                    \
+    if (!(condition)) {                                                   \
+      char text[512] = "";                                                \
+      ic_last_error(text, sizeof text);                                   \
+      fprintf(stderr, "line %d: " #condition "\n  %s\n", __LINE__, text); \
+      return 1;                                                           \
+    }                                                                     \
   } while (0)
 
 static int select_two_best(ic_context *context) {
