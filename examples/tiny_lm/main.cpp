@@ -78,7 +78,7 @@ int run_program(const std::vector<std::string> &arguments) {
   }
   if (options.json) {
     const nlohmann::ordered_json object = options.pattern ? all.front() : nlohmann::ordered_json{{"schedules", all}};
-    std::printf("%s\n", object.dump(1).c_str());
+    std::printf("%s\n", object.dump().c_str());
   }
   return kExitOk;
 }
