@@ -12,9 +12,9 @@ struct VersionText {
   constexpr VersionText() : text() {
     int n = 0;
     text[n++] = '"';
-    constexpr int kMajor = CUDART_VERSION / 1000;
-    if (kMajor >= 10) text[n++] = static_cast<char>('0' + kMajor / 10);
-    text[n++] = static_cast<char>('0' + kMajor % 10);
+    constexpr int major = CUDART_VERSION / 1000;
+    if (major >= 10) text[n++] = static_cast<char>('0' + major / 10);
+    text[n++] = static_cast<char>('0' + major % 10);
     text[n++] = '.';
     text[n++] = static_cast<char>('0' + CUDART_VERSION % 1000 / 10);
     text[n] = '"';

@@ -23,6 +23,17 @@ void require_f32(int32_t dtype) {
          dtype_name(dtype));
 }
 
+/// For code that must not throw: a driver that is gone (at the end of the process) took its memory and streams with it.
+template <class Body>
+bool without_failure(Body &&body) noexcept {
+  try {
+    body();
+    return true;
+  } catch (const Failure &) {
+    return false;
+  }
+}
+
 }  // namespace
 
 CudaBackend::CudaBackend(const CudaOptions &options)
@@ -35,12 +46,11 @@ CudaBackend::CudaBackend(const CudaOptions &options)
 }
 
 CudaBackend::~CudaBackend() {
-  try {
+  (void)without_failure([&] {
     const DeviceGuard device(primary_);
     const CaptureModeGuard capture_mode;
     (void)cudaStreamDestroy(create_stream_);
-  } catch (const Failure &) {  // the driver is gone (end of the process): so is the stream
-  }
+  });
 }
 
 uint32_t CudaBackend::indexer_dtypes() const noexcept { return implemented_indexer_dtypes(); }
@@ -54,21 +64,23 @@ double CudaBackend::error_bound(int32_t num_heads, int32_t head_dim, int32_t /*d
 }
 
 void *CudaBackend::allocate(size_t bytes) noexcept {
-  try {
+  void *memory = nullptr;
+  (void)without_failure([&] {
     const DeviceGuard device(primary_);
     const CaptureModeGuard capture_mode;
-    if (allocator_.alloc != nullptr) return allocator_.alloc(allocator_.user, bytes);
-    void *memory = nullptr;
-    if (cudaMalloc(&memory, bytes) == cudaSuccess) return memory;
-    (void)cudaGetLastError();
-  } catch (const Failure &) {
-  }
-  return nullptr;
+    if (allocator_.alloc != nullptr) {
+      memory = allocator_.alloc(allocator_.user, bytes);
+    } else if (cudaMalloc(&memory, bytes) != cudaSuccess) {
+      memory = nullptr;
+      (void)cudaGetLastError();
+    }
+  });
+  return memory;
 }
 
 void CudaBackend::release(void *memory, size_t bytes) noexcept {
   if (memory == nullptr) return;
-  try {
+  (void)without_failure([&] {
     const DeviceGuard device(primary_);
     const CaptureModeGuard capture_mode;
     if (allocator_.free != nullptr) {
@@ -76,8 +88,7 @@ void CudaBackend::release(void *memory, size_t bytes) noexcept {
     } else if (cudaFree(memory) != cudaSuccess) {
       (void)cudaGetLastError();
     }
-  } catch (const Failure &) {
-  }
+  });
 }
 
 void CudaBackend::clear(void *memory, size_t bytes) {
