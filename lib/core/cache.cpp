@@ -47,7 +47,8 @@ ic_cache::ic_cache(ic_context *context, const ic_cache_desc &desc)
       topk_(const_cast<ic_topk *>(desc.topk)),
       attention_(const_cast<ic_attention *>(desc.attention)),
       max_rows_(desc.max_rows),
-      layout_{ic::SlotLayout(desc.max_rows, desc.topk->k_padded, (desc.flags & IC_CACHE_SCORES) != 0, desc.epoch != nullptr),
+      layout_{ic::SlotLayout(desc.max_rows, desc.topk->k_padded, (desc.flags & IC_CACHE_SCORES) != 0,
+                             desc.epoch != nullptr),
               desc.num_slots},
       epoch_(desc.epoch),
       publications_(desc.schedule->schedule, desc.max_rows, desc.num_slots),
@@ -58,6 +59,9 @@ ic_cache::ic_cache(ic_context *context, const ic_cache_desc &desc)
   if (memory_ == nullptr)
     fail(IC_ERROR_OUT_OF_MEMORY, "%zu bytes of device memory for a cache could not be allocated", layout_.bytes());
   try {
+    if (reinterpret_cast<uintptr_t>(memory_) % ic::kAlignment != 0)
+      fail(IC_ERROR_MISALIGNED, "the context's desc->alloc returned %p; it must be a multiple of %zu", memory_,
+           ic::kAlignment);
     backend().clear(memory_, layout_.bytes());
   } catch (...) {
     if (owns_memory_) backend().release(memory_, layout_.bytes());
@@ -85,7 +89,7 @@ void ic_cache::reset() noexcept {
 }
 
 size_t ic_cache::forward_workspace_size(int32_t max_rows, int32_t max_key_end) const {
-  const ic::ScoreLimits score{max_rows,           max_key_end,      indexer_->num_heads,
+  const ic::ScoreLimits score{max_rows,           max_key_end,     indexer_->num_heads,
                               indexer_->head_dim, indexer_->dtype, topk_->k};
   size_t size = backend().score_select_workspace_size(score);
   if (attention() != nullptr) {
@@ -157,8 +161,8 @@ void ic_cache::attend(const ic::ForwardRequest &request, ic::Stream stream) {
   if (epoch_ != nullptr) {
     const size_t used = ic::aligned(static_cast<size_t>(request.part.count) * sizeof(int32_t));
     auto *checked = static_cast<int32_t *>(request.workspace);
-    backend().check_stamps({params.lengths, from.stamps + request.part.begin, epoch_, request.plan.source, request.part.count,
-                            checked, fault()},
+    backend().check_stamps({params.lengths, from.stamps + request.part.begin, epoch_, request.plan.source,
+                            request.part.count, checked, fault()},
                            stream);
     params.lengths = checked;
     params.workspace = static_cast<uint8_t *>(request.workspace) + used;
@@ -223,12 +227,17 @@ void ic_cache::publish_rows(int32_t publish_layer, const ic::GatherRowsParams &g
 void ic_cache::remap(const ic_remap_args &args, ic::Stream stream) {
   publications_.require(args.source_layer);
   const int32_t index = publications_.slot_of(args.source_layer);
-  const Remapped wanted{args.slots,      args.lengths,    args.layout, args.block_table,
-                        args.row_stride, publications_.serial(index), publications_.generation()};
+  const Remapped wanted{args.slots,
+                        args.lengths,
+                        args.layout,
+                        args.block_table,
+                        args.row_stride,
+                        publications_.serial(index),
+                        publications_.generation()};
   const auto same = [&](const Remapped &had) {
     return had.slots == wanted.slots && had.lengths == wanted.lengths && had.layout == wanted.layout &&
-           had.block_table == wanted.block_table && had.row_stride == wanted.row_stride && had.serial == wanted.serial &&
-           had.generation == wanted.generation;
+           had.block_table == wanted.block_table && had.row_stride == wanted.row_stride &&
+           had.serial == wanted.serial && had.generation == wanted.generation;
   };
   // With an epoch the check of every row must be made anew: the caller may have moved on.
   if (epoch_ == nullptr && std::any_of(remapped_.begin(), remapped_.end(), same)) return;
@@ -255,7 +264,8 @@ void ic_cache::remap(const ic_remap_args &args, ic::Stream stream) {
     params.slot_stride = args.row_stride;
     params.out_lengths = args.lengths;
     if (epoch_ != nullptr) {
-      backend().check_stamps({from.lengths, from.stamps, epoch_, args.source_layer, rows, args.lengths, fault()}, stream);
+      backend().check_stamps({from.lengths, from.stamps, epoch_, args.source_layer, rows, args.lengths, fault()},
+                             stream);
       params.lengths = args.lengths;
     }
     backend().remap(params, stream);
@@ -307,7 +317,8 @@ void ic_cache::export_block(int32_t source_layer, uint32_t flags, void *buffer, 
   backend().gather_rows(pack, stream);
 }
 
-void ic_cache::import_block(int32_t publish_layer, const ic_export_header &header, const void *body, ic::Stream stream) {
+void ic_cache::import_block(int32_t publish_layer, const ic_export_header &header, const void *body,
+                            ic::Stream stream) {
   const auto *lengths = static_cast<const int32_t *>(body);
   ic::GatherRowsParams unpack{};
   unpack.count = header.num_rows;
@@ -317,7 +328,8 @@ void ic_cache::import_block(int32_t publish_layer, const ic_export_header &heade
   unpack.lengths = lengths;
   unpack.indices = lengths + header.num_rows;
   unpack.index_stride = header.k;
-  if (keeps_scores()) unpack.scores = reinterpret_cast<const float *>(unpack.indices + int64_t{header.num_rows} * header.k);
+  if (keeps_scores())
+    unpack.scores = reinterpret_cast<const float *>(unpack.indices + int64_t{header.num_rows} * header.k);
   unpack.fault = fault();
   publish_rows(publish_layer, unpack, stream);
 }
