@@ -17,7 +17,8 @@ inline constexpr size_t kWorkspaceAlignment = 256;
 /// The name of an argument, or of a field of one, as messages write it; put together only when there is a message.
 struct ArgumentName {
   ArgumentName(const char *name_in) : name(name_in) {}  // NOLINT(google-explicit-constructor): a name is a name
-  ArgumentName(const char *owner_in, const char *name_in) : owner(owner_in), arrow("->"), name(name_in) {}
+  ArgumentName(const char *owner_in, const char *name_in, const char *arrow_in = "->")
+      : owner(owner_in), arrow(arrow_in), name(name_in) {}
   const char *owner = "";
   const char *arrow = "";
   const char *name;

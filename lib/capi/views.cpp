@@ -49,14 +49,17 @@ Batch read_batch(const ic_batch *batch, int32_t max_rows) {
   out.capture_id = given.capture_id;
   out.keep = (given.flags & IC_BATCH_KEEP) != 0;
   for (int32_t i = 0; i < given.num_block_tables; ++i) {
+    static constexpr const char *kNames[kMaxBlockTables] = {
+        "batch->block_tables[0]", "batch->block_tables[1]", "batch->block_tables[2]", "batch->block_tables[3]",
+        "batch->block_tables[4]", "batch->block_tables[5]", "batch->block_tables[6]", "batch->block_tables[7]"};
+    const char *name = kNames[i];
     ic_block_table table = given.block_tables[i];
     if (!is_page_size(table.page_tokens))
-      fail(IC_ERROR_INVALID_ARGUMENT, "batch->block_tables[%d].page_tokens is %d; allowed: 1, 16, 32, 64, 128", i,
-           table.page_tokens);
-    require_range(table.num_blocks, 0, INT32_MAX, "batch->block_tables[].num_blocks");
-    if (table.num_blocks > 0) require_pointer(table.pages, "batch->block_tables[].pages");
-    require_aligned(table.pages, 4, "batch->block_tables[].pages");
-    table.stride = resolve_stride(table.stride, table.num_blocks, "batch->block_tables[].stride");
+      fail(IC_ERROR_INVALID_ARGUMENT, "%s.page_tokens is %d; allowed: 1, 16, 32, 64, 128", name, table.page_tokens);
+    require_range(table.num_blocks, 0, INT32_MAX, {name, "num_blocks", "."});
+    if (table.num_blocks > 0) require_pointer(table.pages, {name, "pages", "."});
+    require_aligned(table.pages, 4, {name, "pages", "."});
+    table.stride = resolve_stride(table.stride, table.num_blocks, {name, "stride", "."});
     out.block_tables[static_cast<size_t>(i)] = table;
   }
   return out;
