@@ -170,9 +170,9 @@ TEST_P(ScoreSelect, ReportsPagesOfUnscoredRows) {
 
 // Few rows with many keys are cut into ranges of keys; many rows into blocks. Neither may be seen.
 TEST_P(ScoreSelect, ThreadsChangeNothing) {
-  for (const int32_t rows : {1, 3, 20}) {
-    IndexerCase c({IC_DTYPE_E4M3, 4, 32, 64, 3, 20000});
-    for (int32_t r = 0; r < rows; ++r) c.add_row(r % 3, 31 * r, 20000 - 701 * r);
+  for (const int32_t rows : {1, 3, 18}) {
+    IndexerCase c({IC_DTYPE_E4M3, 2, 32, 64, 3, 9000});
+    for (int32_t r = 0; r < rows; ++r) c.add_row(r % 3, 31 * r, 9000 - 301 * r);
     c.add_row(1, 0, 40);
     c.add_row(0, 9, 9);
     c.add_row(0, 9, 900);
@@ -196,16 +196,16 @@ TEST_P(ScoreSelect, HostParallelForChangesNothing) {
       for (int64_t i = count - 1; i >= 0; --i) task(data, i);
     }
   } host;
-  IndexerCase c({IC_DTYPE_F16, 4, 64, 16, 1, 12000});
-  for (int32_t r = 0; r < 30; ++r) c.add_row(0, r, 12000 - r);
+  IndexerCase c({IC_DTYPE_F16, 4, 32, 16, 1, 8000});
+  for (int32_t r = 0; r < 6; ++r) c.add_row(0, r, 8000 - r);
   Workers workers(5, &Host::parallel_for, &host);
   EXPECT_EQ(run_score_select({GetParam(), &workers}, c, 70), run_score_select(executor_, c, 70));
   EXPECT_GT(host.calls, 0);
 }
 
 TEST(ScoreSelectLevels, SelectTheSame) {
-  IndexerCase c({IC_DTYPE_F16, 7, 128, 32, 2, 5000});
-  for (int32_t r = 0; r < 9; ++r) c.add_row(r / 5, 0, 5000 - r);
+  IndexerCase c({IC_DTYPE_F16, 7, 64, 32, 2, 2500});
+  for (int32_t r = 0; r < 5; ++r) c.add_row(r / 3, 0, 2500 - r);
   Workers one(1);
   const Selection portable = run_score_select({Isa::kPortable, &one}, c, 300);
   for (const Isa isa : available_levels()) {
