@@ -27,6 +27,13 @@ inline void *device_malloc(size_t bytes) {
   return memory;
 }
 
+/// Host to device, finished on return: a copy from pageable memory may still be on its way when cudaMemcpy returns, and a
+/// stream that does not wait for the legacy one would run ahead of it.
+inline void upload(void *to, const void *from, size_t bytes) {
+  IC_REQUIRE_CUDA(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice));
+  IC_REQUIRE_CUDA(cudaStreamSynchronize(cudaStreamLegacy));
+}
+
 template <class T>
 class DeviceArray {
  public:
@@ -35,7 +42,7 @@ class DeviceArray {
   explicit DeviceArray(size_t count, size_t shift_bytes = 0) : count_(count), shift_(shift_bytes) {
     block_ = static_cast<uint8_t *>(device_malloc(block_bytes()));
     const std::vector<uint8_t> guard(block_bytes(), kGuard);
-    IC_REQUIRE_CUDA(cudaMemcpy(block_, guard.data(), guard.size(), cudaMemcpyHostToDevice));
+    upload(block_, guard.data(), guard.size());
   }
   explicit DeviceArray(const std::vector<T> &values, size_t shift_bytes = 0) : DeviceArray(values.size(), shift_bytes) {
     assign(values);
@@ -58,7 +65,7 @@ class DeviceArray {
 
   void assign(const std::vector<T> &values) {
     ASSERT_EQ(values.size(), count_);
-    if (count_ > 0) IC_REQUIRE_CUDA(cudaMemcpy(data(), values.data(), count_ * sizeof(T), cudaMemcpyHostToDevice));
+    if (count_ > 0) upload(data(), values.data(), count_ * sizeof(T));
   }
 
   std::vector<T> read() const {

@@ -215,7 +215,7 @@ TEST(ScoresF32, OffsetsBeyond32BitsLong) {
 
   auto *pool = static_cast<uint8_t *>(device_malloc(pool_bytes));
   auto *scores = static_cast<float *>(device_malloc(score_bytes));
-  IC_REQUIRE_CUDA(cudaMemcpy(pool + kOffset * kVector, host_keys, kKeys * kVector, cudaMemcpyHostToDevice));
+  upload(pool + kOffset * kVector, host_keys, kKeys * kVector);
   const DeviceArray<float> device_q(q), device_w(w);
   const DeviceArray<int32_t> device_end(end);
   const DeviceArray<int64_t> device_offsets(offsets);
