@@ -27,8 +27,8 @@ inline void *device_malloc(size_t bytes) {
   return memory;
 }
 
-/// Host to device, finished on return: a copy from pageable memory may still be on its way when cudaMemcpy returns, and a
-/// stream that does not wait for the legacy one would run ahead of it.
+/// Host to device, finished on return: a copy from pageable memory may still be on its way when cudaMemcpy returns, and
+/// a stream that does not wait for the legacy one would run ahead of it.
 inline void upload(void *to, const void *from, size_t bytes) {
   IC_REQUIRE_CUDA(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice));
   IC_REQUIRE_CUDA(cudaStreamSynchronize(cudaStreamLegacy));
