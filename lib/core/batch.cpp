@@ -11,7 +11,9 @@ namespace ic {
 namespace {
 
 int32_t seq_of(const Batch &batch, int32_t row) noexcept { return batch.row_seq == nullptr ? 0 : batch.row_seq[row]; }
-int32_t begin_of(const Batch &batch, int32_t row) noexcept { return batch.key_begin == nullptr ? 0 : batch.key_begin[row]; }
+int32_t begin_of(const Batch &batch, int32_t row) noexcept {
+  return batch.key_begin == nullptr ? 0 : batch.key_begin[row];
+}
 
 /// Visits [first, last) blocks of a sequence's row in a block table once for consecutive rows that see the same ones.
 class BlockWalk {
@@ -22,15 +24,14 @@ class BlockWalk {
   void row(int32_t seq, int32_t key_begin, int32_t key_end, Visit visit) {
     if (key_end <= key_begin) return;
     const int32_t first = key_begin / table_.page_tokens;
-    const int32_t last =
-        static_cast<int32_t>(std::min<int64_t>((int64_t{key_end} + table_.page_tokens - 1) / table_.page_tokens, table_.num_blocks));
+    const int32_t last = static_cast<int32_t>(
+        std::min<int64_t>((int64_t{key_end} + table_.page_tokens - 1) / table_.page_tokens, table_.num_blocks));
     if (seq != seq_ || first < first_ || first > seen_) {  // not a continuation of what has been visited
       seq_ = seq;
       first_ = first;
       seen_ = first;
     }
-    for (int32_t block = seen_; block < last; ++block)
-      visit(block, table_.pages[int64_t{seq} * table_.stride + block]);
+    for (int32_t block = seen_; block < last; ++block) visit(block, table_.pages[int64_t{seq} * table_.stride + block]);
     seen_ = std::max(seen_, last);
   }
 
@@ -50,7 +51,8 @@ void check_alignment(const void *pointer, int64_t alignment, const char *name, c
 /// Everything of a pool but its block table.
 PoolView plain_view(const ic_pool &pool, const VectorLayout &layout, int32_t page_tokens, const char *name) {
   if (pool.capacity < 0)
-    fail(IC_ERROR_INVALID_ARGUMENT, "%s->capacity is %lld; allowed: at least 0", name, static_cast<long long>(pool.capacity));
+    fail(IC_ERROR_INVALID_ARGUMENT, "%s->capacity is %lld; allowed: at least 0", name,
+         static_cast<long long>(pool.capacity));
   if (pool.data == nullptr && pool.capacity > 0) fail(IC_ERROR_NULL_POINTER, "%s->data is NULL", name);
   check_alignment(pool.data, layout.alignment, name, "data");
   const bool paged = page_tokens != 0;
@@ -61,8 +63,8 @@ PoolView plain_view(const ic_pool &pool, const VectorLayout &layout, int32_t pag
     fail(IC_ERROR_INVALID_ARGUMENT, "%s->stride_bytes is %lld; allowed: 0 (dense) or at least %lld", name,
          static_cast<long long>(stride), static_cast<long long>(dense));
   if (stride % layout.alignment != 0)
-    fail(IC_ERROR_MISALIGNED, "%s->stride_bytes is %lld; it must be a multiple of %lld", name, static_cast<long long>(stride),
-         static_cast<long long>(layout.alignment));
+    fail(IC_ERROR_MISALIGNED, "%s->stride_bytes is %lld; it must be a multiple of %lld", name,
+         static_cast<long long>(stride), static_cast<long long>(layout.alignment));
   if (pool.capacity > INT64_MAX / stride)
     fail(IC_ERROR_INVALID_ARGUMENT, "%s: capacity %lld times stride_bytes %lld does not fit into 63 bits", name,
          static_cast<long long>(pool.capacity), static_cast<long long>(stride));
@@ -83,7 +85,8 @@ PoolView plain_view(const ic_pool &pool, const VectorLayout &layout, int32_t pag
 
 void check_layout(const ic_pool &pool, const char *name) {
   if (pool.layout != IC_LAYOUT_CONTIGUOUS && pool.layout != IC_LAYOUT_PAGED)
-    fail(IC_ERROR_INVALID_ARGUMENT, "%s->layout is %d; allowed: IC_LAYOUT_CONTIGUOUS, IC_LAYOUT_PAGED", name, pool.layout);
+    fail(IC_ERROR_INVALID_ARGUMENT, "%s->layout is %d; allowed: IC_LAYOUT_CONTIGUOUS, IC_LAYOUT_PAGED", name,
+         pool.layout);
 }
 
 }  // namespace
@@ -135,9 +138,9 @@ PoolView pool_view(const ic_pool &pool, const VectorLayout &layout, const Batch 
 PoolView slot_pool_view(const ic_pool &pool, const VectorLayout &layout, int32_t page_tokens, const char *name) {
   check_layout(pool, name);
   if (pool.layout == IC_LAYOUT_CONTIGUOUS && page_tokens != 0)
-    fail(IC_ERROR_INVALID_ARGUMENT, "page_tokens is %d; a contiguous pool has none (0)", page_tokens);
+    fail(IC_ERROR_INVALID_ARGUMENT, "args->page_tokens is %d; a contiguous pool has none (0)", page_tokens);
   if (pool.layout == IC_LAYOUT_PAGED && !is_page_size(page_tokens))
-    fail(IC_ERROR_INVALID_ARGUMENT, "page_tokens is %d; allowed: 1, 16, 32, 64, 128", page_tokens);
+    fail(IC_ERROR_INVALID_ARGUMENT, "args->page_tokens is %d; allowed: 1, 16, 32, 64, 128", page_tokens);
   return plain_view(pool, layout, page_tokens, name);
 }
 
@@ -149,7 +152,8 @@ void check_batch_values(const Batch &batch) {
     if (begin_of(batch, row) < 0)
       fail(IC_ERROR_OUT_OF_RANGE, "key_begin[%d] is %d; allowed: at least 0", row, begin_of(batch, row));
     if (batch.key_end[row] > batch.max_key_end)
-      fail(IC_ERROR_OUT_OF_RANGE, "key_end[%d] is %d; max_key_end of the batch is %d", row, batch.key_end[row], batch.max_key_end);
+      fail(IC_ERROR_OUT_OF_RANGE, "key_end[%d] is %d; max_key_end of the batch is %d", row, batch.key_end[row],
+           batch.max_key_end);
   }
   for (int32_t index = 0; index < batch.num_block_tables; ++index) {
     const ic_block_table &table = batch.block_tables[static_cast<size_t>(index)];
@@ -157,8 +161,9 @@ void check_batch_values(const Batch &batch) {
     for (int32_t row = 0; row < batch.num_rows; ++row)
       walk.row(seq_of(batch, row), begin_of(batch, row), batch.key_end[row], [&](int32_t block, int32_t page) {
         if (page < -1)
-          fail(IC_ERROR_OUT_OF_RANGE, "block_tables[%d]: sequence %d, block %d is page %d; allowed: -1 (absent) or a page number",
-               index, seq_of(batch, row), block, page);
+          fail(IC_ERROR_OUT_OF_RANGE,
+               "block_tables[%d]: sequence %d, block %d is page %d; allowed: -1 (absent) or a page number", index,
+               seq_of(batch, row), block, page);
       });
   }
 }
@@ -171,8 +176,9 @@ void check_pool_values(const Batch &batch, RowRange part, const PoolView &pool, 
       if (seq < 0 || seq >= batch.num_seqs || end <= begin_of(batch, row) || end > batch.max_key_end) continue;
       const int64_t offset = pool.key_offsets == nullptr ? 0 : pool.key_offsets[seq];
       if (offset < 0 || offset > pool.capacity - end)
-        fail(IC_ERROR_OUT_OF_RANGE, "row %d: keys up to %d of sequence %d start at vector %lld, but %s has %lld vectors", row, end,
-             seq, static_cast<long long>(offset), name, static_cast<long long>(pool.capacity));
+        fail(IC_ERROR_OUT_OF_RANGE,
+             "row %d: keys up to %d of sequence %d start at vector %lld, but %s has %lld vectors", row, end, seq,
+             static_cast<long long>(offset), name, static_cast<long long>(pool.capacity));
     }
     return;
   }
@@ -193,8 +199,8 @@ void check_slot_values(const int64_t *slots, int64_t count, const PoolView &pool
   const int64_t limit = pool.page_tokens == 0 ? pool.capacity : pool.capacity * pool.page_tokens;
   for (int64_t i = 0; i < count; ++i)
     if (slots[i] < -1 || slots[i] >= limit)
-      fail(IC_ERROR_OUT_OF_RANGE, "slots[%lld] is %lld; allowed: -1 (skip) or 0 to %lld of %s", static_cast<long long>(i),
-           static_cast<long long>(slots[i]), static_cast<long long>(limit - 1), name);
+      fail(IC_ERROR_OUT_OF_RANGE, "slots[%lld] is %lld; allowed: -1 (skip) or 0 to %lld of %s",
+           static_cast<long long>(i), static_cast<long long>(slots[i]), static_cast<long long>(limit - 1), name);
 }
 
 }  // namespace ic

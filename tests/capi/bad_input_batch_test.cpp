@@ -87,8 +87,7 @@ TEST_F(BadInputBatch, FlagsAndWhatIsNotImplemented) {
 
 TEST_F(BadInputBatch, BlockTables) {
   for (const int32_t tokens : {0, -16, 2, 8, 48, 256})
-    expect(kInvalid,
-           {"batch->block_tables[1].page_tokens is ", std::to_string(tokens).c_str(), "1, 16, 32, 64, 128"},
+    expect(kInvalid, {"batch->block_tables[1].page_tokens is ", std::to_string(tokens).c_str(), "1, 16, 32, 64, 128"},
            [&] { problem.tables[1].page_tokens = tokens; });
   expect(kInvalid, {"batch->block_tables[0].num_blocks is -1", "0 to"}, [&] { problem.tables[0].num_blocks = -1; });
   for (const int64_t stride : {int64_t{2}, int64_t{-3}, INT64_MAX})

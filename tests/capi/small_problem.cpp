@@ -210,15 +210,15 @@ void SmallProblem::make_arrays() {
   expect_ok(ic_topk_select_workspace_size(topk, kRows, kMaxKeyEnd, &select_bytes_), "select workspace");
   expect_ok(ic_topk_merge_workspace_size(topk, kRows, kParts, &merge_bytes_), "merge workspace");
   expect_ok(ic_cache_compact_workspace_size(cache, kRows, &compact_bytes_), "compact workspace");
-  attend_workspace_size = 0;
+  attend_bytes_ = 0;
   if (attention != nullptr)
-    expect_ok(ic_attention_workspace_size(attention, kRows, kK, &attend_workspace_size), "attention workspace");
+    expect_ok(ic_attention_workspace_size(attention, kRows, kK, &attend_bytes_), "attention workspace");
   full_workspace_ = arrays_.input<uint8_t>(full_bytes_);
   scores_workspace_ = arrays_.input<uint8_t>(scores_bytes_);
   select_workspace_ = arrays_.input<uint8_t>(select_bytes_);
   merge_workspace_ = arrays_.input<uint8_t>(merge_bytes_);
   compact_workspace_ = arrays_.input<uint8_t>(compact_bytes_);
-  attend_workspace = arrays_.input<uint8_t>(attend_workspace_size);
+  whole_attend_workspace_ = arrays_.input<uint8_t>(attend_bytes_);
 }
 
 void SmallProblem::fill_arrays() {
@@ -352,6 +352,8 @@ void SmallProblem::reset_inputs() {
   full.workspace = full_workspace_;
   full.workspace_size = full_bytes_;
   full.attention = attention == nullptr ? nullptr : &attend;
+  attend_workspace = whole_attend_workspace_;
+  attend_workspace_size = attend_bytes_;
   shared = full;
   shared.layer = 1;
   full.queries = &queries;

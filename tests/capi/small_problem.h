@@ -193,7 +193,8 @@ class SmallProblem : public Arguments, public Results {
   int32_t *select_indices_, *select_lengths_, *merge_indices_out_, *merge_lengths_out_, *remap_slots_, *remap_lengths_;
   int32_t *intersection_;
   void *full_workspace_, *scores_workspace_, *select_workspace_, *merge_workspace_, *compact_workspace_;
-  size_t full_bytes_, scores_bytes_, select_bytes_, merge_bytes_, compact_bytes_;
+  void *whole_attend_workspace_;
+  size_t attend_bytes_, full_bytes_, scores_bytes_, select_bytes_, merge_bytes_, compact_bytes_;
 };
 
 /// The call must fail with this status and a message that has all these words, and must change nothing. Then the
