@@ -196,7 +196,8 @@ TEST_P(Attend, BatchAndThreadsChangeNoBit) {
   shape.d_latent = 128;
   shape.rows = 5;
   shape.num_indices = 100;
-  const AttendProblem problem(shape);
+  AttendProblem problem(shape);
+  for (int32_t h = 0; h < shape.num_heads; ++h) problem.sink.push_back(0.1f * static_cast<float>(h - 30));
   const AttendResult expected = problem.run(GetParam());
   for (const int32_t threads : {2, 3, 7}) {
     Workers workers(threads);
