@@ -23,9 +23,11 @@ ic_export_header read_header(const void *buffer, size_t size) {
     fail(IC_ERROR_PARSE, "the block begins with 0x%08x; an exported block begins with 0x%08x", header.magic, kMagic);
   if (header.version != 1) fail(IC_ERROR_PARSE, "the block has version %u; this library reads 1", header.version);
   if ((header.flags & ~IC_EXPORT_SCORES) != 0 || (header.reserved[0] | header.reserved[1] | header.reserved[2]) != 0)
-    fail(IC_ERROR_PARSE, "the block's header has flags 0x%x or reserved words that this library does not know", header.flags);
-  if (header.num_rows < 0 || header.k < 1 || header.k > 4096)
-    fail(IC_ERROR_PARSE, "the block's header says %d rows and k %d", header.num_rows, header.k);
+    fail(IC_ERROR_PARSE, "the block's header has flags 0x%x or reserved words that this library does not know",
+         header.flags);
+  if (header.num_rows < 0 || header.k < 1 || header.k > 4096 || header.source_layer < 0)
+    fail(IC_ERROR_PARSE, "the block's header says %d rows, k %d, source_layer %d; no such block can be exported",
+         header.num_rows, header.k, header.source_layer);
   return header;
 }
 
@@ -43,8 +45,8 @@ void check_block(const Batch &batch, const ic_export_header &header, const uint8
       int32_t index;
       std::memcpy(&index, list + size_t{4} * static_cast<size_t>(i), sizeof index);
       if (i < length ? index <= last : index != -1)
-        fail(IC_ERROR_PARSE, "row %d of the block: entry %d is %d; %d ascending indices and then -1 are expected", row, i, index,
-             length);
+        fail(IC_ERROR_PARSE, "row %d of the block: entry %d is %d; %d ascending indices and then -1 are expected", row,
+             i, index, length);
       if (i < length) last = index;
     }
     if (!host_visible || length == 0) continue;
@@ -52,8 +54,8 @@ void check_block(const Batch &batch, const ic_export_header &header, const uint8
     std::memcpy(&first, list, sizeof first);
     const int32_t begin = batch.key_begin == nullptr ? 0 : batch.key_begin[row];
     if (first < begin || last >= batch.key_end[row])
-      fail(IC_ERROR_OUT_OF_RANGE, "row %d of the block has indices %d to %d; the row sees keys %d to %d", row, first, last, begin,
-           batch.key_end[row] - 1);
+      fail(IC_ERROR_OUT_OF_RANGE, "row %d of the block has indices %d to %d; the row sees keys %d to %d", row, first,
+           last, begin, batch.key_end[row] - 1);
   }
 }
 
@@ -69,7 +71,8 @@ extern "C" ic_status ic_cache_remap(ic_cache *cache, const ic_remap_args *args, 
     cache->publications().require(given.source_layer);
     const Batch &batch = cache->batch();
     if (given.layout != IC_LAYOUT_CONTIGUOUS && given.layout != IC_LAYOUT_PAGED)
-      fail(IC_ERROR_INVALID_ARGUMENT, "args->layout is %d; allowed: IC_LAYOUT_CONTIGUOUS, IC_LAYOUT_PAGED", given.layout);
+      fail(IC_ERROR_INVALID_ARGUMENT, "args->layout is %d; allowed: IC_LAYOUT_CONTIGUOUS, IC_LAYOUT_PAGED",
+           given.layout);
     if (given.layout == IC_LAYOUT_PAGED && (given.block_table < 0 || given.block_table >= batch.num_block_tables))
       fail(IC_ERROR_INVALID_ARGUMENT, "args->block_table is %d; the batch has %d block tables", given.block_table,
            batch.num_block_tables);
@@ -112,15 +115,18 @@ extern "C" ic_status ic_cache_compact(ic_cache *cache, const ic_compact_args *ar
     const int32_t source_rows = publications.require_any_rows(given.source_layer);
     publications.require_publishable(given.publish_layer, "args->publish_layer");
     if (given.num_rows != publications.rows())
-      fail(IC_ERROR_INVALID_ARGUMENT, "args->num_rows is %d; the open batch has %d rows", given.num_rows, publications.rows());
+      fail(IC_ERROR_INVALID_ARGUMENT, "args->num_rows is %d; the open batch has %d rows", given.num_rows,
+           publications.rows());
     if (given.num_rows > 0) {
       require_array(given.rows, 4, "args->rows");
-      require_workspace(given.workspace, given.workspace_size, cache->compact_workspace_size(given.num_rows), "args->workspace");
+      require_workspace(given.workspace, given.workspace_size, cache->compact_workspace_size(given.num_rows),
+                        "args->workspace");
     }
     if (cache->backend().host_visible())
       for (int32_t i = 0; i < given.num_rows; ++i)
         if (given.rows[i] < -1 || given.rows[i] >= source_rows)
-          fail(IC_ERROR_OUT_OF_RANGE, "rows[%d] is %d; allowed: -1 (empty) or 0 to %d", i, given.rows[i], source_rows - 1);
+          fail(IC_ERROR_OUT_OF_RANGE, "rows[%d] is %d; allowed: -1 (empty) or 0 to %d", i, given.rows[i],
+               source_rows - 1);
     cache->compact({given.source_layer, given.publish_layer, given.rows, given.num_rows, given.workspace}, stream);
   });
 }
@@ -135,8 +141,8 @@ extern "C" ic_status ic_cache_export_size(const ic_cache *cache, int32_t num_row
   });
 }
 
-extern "C" ic_status ic_cache_export(ic_cache *cache, int32_t source_layer, uint32_t flags, int32_t location, void *buffer,
-                                     size_t size, ic_stream stream) {
+extern "C" ic_status ic_cache_export(ic_cache *cache, int32_t source_layer, uint32_t flags, int32_t location,
+                                     void *buffer, size_t size, ic_stream stream) {
   return guarded([&] {
     require_pointer(cache, "cache");
     require_stream(cache->backend(), stream);
@@ -153,32 +159,35 @@ extern "C" ic_status ic_cache_export(ic_cache *cache, int32_t source_layer, uint
   });
 }
 
-extern "C" ic_status ic_cache_import(ic_cache *cache, int32_t publish_layer, uint32_t flags, const void *buffer, size_t size,
-                                     ic_export_header *header, ic_stream stream) {
+extern "C" ic_status ic_cache_import(ic_cache *cache, int32_t publish_layer, uint32_t flags, const void *buffer,
+                                     size_t size, ic_export_header *header, ic_stream stream) {
   return guarded([&] {
     require_pointer(cache, "cache");
     require_stream(cache->backend(), stream);
     require_flags(flags, IC_IMPORT_ANY_SCHEDULE | IC_IMPORT_SAME_NUMERICS, "flags");
     require_aligned(header, alignof(ic_export_header), "header");
     const ic_export_header given = read_header(buffer, size);
-    const int32_t layer = publish_layer == -1 ? given.source_layer : publish_layer;
-    cache->publications().require_publishable(layer, "publish_layer");
     if (given.schedule_hash != cache->schedule().hash() && (flags & IC_IMPORT_ANY_SCHEDULE) == 0)
       fail(IC_ERROR_SCHEDULE_HASH, "the block's schedule hash is 0x%016llx; the cache's is 0x%016llx",
-           static_cast<unsigned long long>(given.schedule_hash), static_cast<unsigned long long>(cache->schedule().hash()));
+           static_cast<unsigned long long>(given.schedule_hash),
+           static_cast<unsigned long long>(cache->schedule().hash()));
     const uint64_t numerics = cache->backend().numerics_id(cache->indexer().dtype);
     if (given.numerics_id != numerics && (flags & IC_IMPORT_SAME_NUMERICS) != 0)
       fail(IC_ERROR_NUMERICS, "the block's numerics id is 0x%016llx; the cache's is 0x%016llx",
            static_cast<unsigned long long>(given.numerics_id), static_cast<unsigned long long>(numerics));
+    const int32_t layer = publish_layer == -1 ? given.source_layer : publish_layer;
+    cache->publications().require_publishable(layer, "publish_layer");
     if (given.k != cache->topk().k)
       fail(IC_ERROR_HANDLE_MISMATCH, "the block has k %d; the cache has k %d", given.k, cache->topk().k);
     if (given.num_rows != cache->publications().rows())
-      fail(IC_ERROR_INVALID_ARGUMENT, "the block has %d rows; the open batch has %d", given.num_rows, cache->publications().rows());
+      fail(IC_ERROR_INVALID_ARGUMENT, "the block has %d rows; the open batch has %d", given.num_rows,
+           cache->publications().rows());
     const bool scores = (given.flags & IC_EXPORT_SCORES) != 0;
     if (cache->keeps_scores() && !scores)
       fail(IC_ERROR_HANDLE_MISMATCH, "the block has no scores; the cache keeps them (IC_CACHE_SCORES)");
     const size_t needed = cache->export_size(given.num_rows, given.flags);
-    if (size < needed) fail(IC_ERROR_PARSE, "the block has %zu bytes; %d rows of k %d need %zu", size, given.num_rows, given.k, needed);
+    if (size < needed)
+      fail(IC_ERROR_PARSE, "the block has %zu bytes; %d rows of k %d need %zu", size, given.num_rows, given.k, needed);
     const auto *body = static_cast<const uint8_t *>(buffer) + sizeof given;
     check_block(cache->batch(), given, body, cache->backend().host_visible());
     cache->import_block(layer, given, body, stream);
