@@ -34,8 +34,8 @@ void rotate_pairs(const RopeTable &rope, int position, float *x) {
 RopeTable::RopeTable(int num_positions, int rope_dim, float theta)
     : cos(num_positions, rope_dim / 2), sin(num_positions, rope_dim / 2) {
   for (int i = 0; i < rope_dim / 2; ++i) {
-    // The frequency is rounded to fp32 once, and the angle is an fp32 product, as in training: at position 2000 an angle is
-    // only good to 1e-4, so other roundings turn by visibly other angles.
+    // The frequency is rounded to fp32 once, and the angle is an fp32 product, as in training: at position 2000 an
+    // angle is only good to 1e-4, so other roundings turn by visibly other angles.
     const auto frequency = static_cast<float>(std::pow(static_cast<double>(theta), -2.0 * i / rope_dim));
     for (int position = 0; position < num_positions; ++position) {
       const double angle = static_cast<float>(position) * frequency;

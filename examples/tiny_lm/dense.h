@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The dense part of a decoder layer, on a block of rows: norms, projections, rotation, MLP. Nothing here knows the library.
+// The dense part of a decoder layer, on a block of rows: norms, projections, rotation, MLP. Nothing here knows the
+// library.
 #pragma once
 
 #include "model.h"
@@ -23,8 +24,8 @@ struct Activations {
   Matrix kv;          ///< [rows, kv_rank + rope_dim] new latent KV
   Matrix latent_out;  ///< [rows, num_heads * kv_rank] what attention returns
   Matrix index_q;     ///< [rows, index_heads * index_dim] not yet rotated
-  Matrix index_k_w;   ///< [rows, index_dim + index_heads] keys, neither normed nor rotated; beside them the head weights
-  Matrix logits;      ///< [rows, vocab]
+  Matrix index_k_w;  ///< [rows, index_dim + index_heads] keys, neither normed nor rotated; beside them the head weights
+  Matrix logits;     ///< [rows, vocab]
 };
 
 /// Rows [begin, begin + count) of the activations; row r stands at position first_position + r of its sequence.

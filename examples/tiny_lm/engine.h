@@ -32,8 +32,8 @@ struct IndexerStep {
 
 struct EngineOptions {
   int max_tokens = 2048;  ///< longest sequence
-  /// Full layers, too, attend inside ic_forward. Otherwise their attention is a call of its own, so that both can be timed;
-  /// the results have the same bits.
+  /// Full layers, too, attend inside ic_forward. Otherwise their attention is a call of its own, so that both can be
+  /// timed; the results have the same bits.
   bool one_call_per_layer = false;
   /// Called instead of a Full layer's ic_forward; must publish indices for the layer (ic_cache_import).
   std::function<void(const IndexerStep &)> select;

@@ -43,8 +43,8 @@ struct Evaluation {
 };
 
 /// Loss of every position of a window, in nats. `chunk` says how many tokens are fed at once, given how many are left.
-std::vector<double> window_losses(Engine *engine, const Window &window,
-                                  const std::function<int(int left)> &chunk = [](int left) { return left; });
+std::vector<double> window_losses(
+    Engine *engine, const Window &window, const std::function<int(int left)> &chunk = [](int left) { return left; });
 
 /// Mean loss over the bytes of the recall answers in a window.
 double recall_answer_loss(const std::vector<double> &losses);

@@ -24,17 +24,6 @@ Owner<ic_context> create_context(ThreadPool *pool) {
   return Owner<ic_context>(handle);
 }
 
-/// Which layers have an indexer comes from the model's config, which of them run it from the pattern.
-Owner<ic_schedule> create_schedule(const ModelConfig &config, const std::string &pattern) {
-  ic_schedule_desc desc = IC_SCHEDULE_DESC_INIT;
-  desc.num_layers = config.num_layers;
-  desc.config_json = config.json.c_str();
-  desc.pattern = pattern.c_str();
-  ic_schedule *handle = nullptr;
-  check(ic_schedule_create(&desc, &handle), kExitPattern);
-  return Owner<ic_schedule>(handle);
-}
-
 Owner<ic_indexer> create_indexer(ic_context *context, const ModelConfig &config) {
   ic_indexer_desc desc = IC_INDEXER_DESC_INIT;
   desc.num_heads = config.index_heads;
@@ -85,6 +74,17 @@ void check(ic_status status, ExitStatus exit_status) {
   std::string text(ic_last_error(nullptr, 0) + 1, '\0');
   text.resize(ic_last_error(text.data(), text.size()));
   throw Error(exit_status, text + " (" + ic_status_string(status) + ")");
+}
+
+// Which layers have an indexer comes from the model's config, which of them run it from the pattern.
+Owner<ic_schedule> create_schedule(const ModelConfig &config, const std::string &pattern) {
+  ic_schedule_desc desc = IC_SCHEDULE_DESC_INIT;
+  desc.num_layers = config.num_layers;
+  desc.config_json = config.json.c_str();
+  desc.pattern = pattern.c_str();
+  ic_schedule *handle = nullptr;
+  check(ic_schedule_create(&desc, &handle), kExitPattern);
+  return Owner<ic_schedule>(handle);
 }
 
 Library::Library(const ModelConfig &config, const std::string &pattern, int max_tokens, ThreadPool *pool)

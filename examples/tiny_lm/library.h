@@ -32,6 +32,9 @@ using Owner = std::unique_ptr<Handle, Destroy>;
 /// Throws Error, with the library's message, unless the call went well.
 void check(ic_status status, ExitStatus exit_status = kExitFailure);
 
+/// The schedule of a pattern on this model. Throws Error (kExitPattern) with the library's reason.
+Owner<ic_schedule> create_schedule(const ModelConfig &config, const std::string &pattern);
+
 /// Everything that is made once. Handles may be destroyed in any order: each keeps alive what it was made from.
 struct Library {
   /// The context runs its work on `pool`. Throws Error; kExitPattern when the schedule is refused.

@@ -9,6 +9,7 @@
 #include "engine.h"
 #include "error.h"
 #include "evaluate.h"
+#include "library.h"
 #include "options.h"
 #include "report.h"
 #include "schedules.h"
@@ -42,8 +43,7 @@ std::string cpu_name() {
 Evaluation run(const Model &model, const Corpus &corpus, const char *name, const std::string &pattern,
                ThreadPool *pool) {
   Engine engine(model, pattern, pool);
-  Evaluation result =
-      evaluate(&engine, pattern, corpus, [&](int done, int all) { show_progress(name, done, all); });
+  Evaluation result = evaluate(&engine, pattern, corpus, [&](int done, int all) { show_progress(name, done, all); });
   clear_progress();
   return result;
 }
@@ -59,6 +59,7 @@ int run_program(const std::vector<std::string> &arguments) {
   if (options.pattern) schedules = {{"", options.pattern->c_str()}};
 
   const Model model = load_model(options.model);
+  for (const NamedSchedule &schedule : schedules) create_schedule(model.config, schedule.pattern);
   const Corpus corpus = read_corpus(options);
   ThreadPool pool(options.threads);
   const Setting setting{std::filesystem::path(options.model).lexically_normal().string(), pool.num_threads(), "cpu",

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The checkpoint: geometry from config.json and weights from model.safetensors, arranged as the forward pass wants them.
+// The checkpoint: geometry from config.json and weights from model.safetensors, arranged as the forward pass wants
+// them.
 #pragma once
 
 #include <Eigen/Core>
@@ -32,7 +33,8 @@ struct ModelConfig {
   std::string json;  ///< the whole text: the library reads the schedule from it
 };
 
-/// One decoder layer. Matrices are [out, in]; those that read the same input are stacked, so that one product serves both.
+/// One decoder layer. Matrices are [out, in]; those that read the same input are stacked, so that one product serves
+/// both.
 struct LayerWeights {
   RowVector input_norm;
   Matrix down_q_kv;  ///< [q_rank + kv_rank + rope_dim, hidden]
@@ -43,7 +45,7 @@ struct LayerWeights {
   std::vector<Matrix> up_value;  ///< per head [value_dim, kv_rank]
   Matrix output;                 ///< [hidden, num_heads * value_dim]
   Matrix index_q;                ///< [index_heads * index_dim, q_rank]
-  Matrix index_k_w;              ///< [index_dim + index_heads, hidden]; head weights carry the factor (heads * dim)^-1/2
+  Matrix index_k_w;  ///< [index_dim + index_heads, hidden]; head weights carry the factor (heads * dim)^-1/2
   RowVector index_k_norm;
   RowVector index_k_bias;
   RowVector mlp_norm;

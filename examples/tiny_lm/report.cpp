@@ -49,7 +49,8 @@ void print_row(const char *name, const Evaluation &result, const Evaluation *all
     return std::string(text);
   };
   char difference[32] = "-";
-  if (all_full != nullptr) std::snprintf(difference, sizeof difference, "%+.5f", result.text_loss - all_full->text_loss);
+  if (all_full != nullptr)
+    std::snprintf(difference, sizeof difference, "%+.5f", result.text_loss - all_full->text_loss);
   char recall[32] = "-";
   if (result.recall_loss) std::snprintf(recall, sizeof recall, "%.5f", *result.recall_loss);
   std::printf("%-13s %-17s %2zu  %9.5f %9s %8s  %8lld  %10s %10s %10s  %8.0f\n", name, result.pattern.c_str(),

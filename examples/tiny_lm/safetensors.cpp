@@ -107,7 +107,8 @@ std::vector<float> Safetensors::floats(const std::string &name, const std::vecto
 
 std::vector<int32_t> Safetensors::int32s(const std::string &name, const std::vector<int64_t> &shape) const {
   const Tensor &tensor = get(name, shape);
-  if (tensor.dtype != "I32") throw Error(kExitFile, path_ + ": " + name + " has dtype " + tensor.dtype + ", expected I32");
+  if (tensor.dtype != "I32")
+    throw Error(kExitFile, path_ + ": " + name + " has dtype " + tensor.dtype + ", expected I32");
   std::vector<int32_t> values(tensor.count);
   std::memcpy(values.data(), tensor.data, tensor.count * sizeof(int32_t));
   return values;

@@ -9,7 +9,7 @@ struct NamedSchedule {
   const char *pattern;
 };
 
-/// uniform_*: one Full layer in 2, 4, 8 with offset 2. searched_1_2: found by a greedy search for the least loss.
+/// uniform_1_n: freq n, offset 2. searched_1_2: found by a search for the least loss.
 inline constexpr NamedSchedule kSchedules[] = {
     {"all_full", "FFFFFFFFFFFFFFFF"},    {"searched_1_2", "FSFSFSSFSFFFFSSS"}, {"uniform_1_2", "FFSFSFSFSFSFSFSF"},
     {"uniform_1_4", "FFSSSFSSSFSSSFSS"}, {"uniform_1_8", "FFSSSSSSSFSSSSSS"},

@@ -33,8 +33,8 @@ class ThreadPool {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::condition_variable done_;
-  uint64_t loop_ = 0;   // counts loops, so that a worker sees that there is a new one
-  int busy_ = 0;        // workers that have not finished this loop
+  uint64_t loop_ = 0;  // counts loops, so that a worker sees that there is a new one
+  int busy_ = 0;       // workers that have not finished this loop
   bool stop_ = false;
   const std::function<void(int64_t)> *task_ = nullptr;
   int64_t count_ = 0;
