@@ -201,6 +201,9 @@ TEST_P(Scores, MakeNanMinusInfinityAndDropTheSignOfZero) {
   EXPECT_EQ(bits_of(run_scores(executor_, c, 0, 6, false)), bits_of({0.0f, -kInf, 0.0f, 0.0f, 0.0f, 0.0f}));
   c.w[1] = -0.0f;  // -1e38 - 0 and sums of negative zeros
   EXPECT_EQ(bits_of(run_scores(executor_, c, 0, 6, false)), bits_of({0.0f, -kInf, 0.0f, -1e38f, 0.0f, 0.0f}));
+  c.w[0] = -0x1p-140f;
+  c.set_key(0, 4, 0, code(0x1p-140f));  // a negative sum that rounds to zero
+  EXPECT_EQ(bits_of(run_scores(executor_, c, 0, 6, false))[4], 0u);
   c.w[0] = kNan;
   for (const float score : run_scores(executor_, c, 0, 6, false)) EXPECT_EQ(score, -kInf);
 }
