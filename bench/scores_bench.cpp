@@ -31,7 +31,7 @@ struct Shape {
 };
 
 constexpr Shape kShapes[] = {
-    {"tiny_prefill_f32", 4, 32, 2048, 2048, 256, IC_DTYPE_F32, true},
+    {"tiny_prefill_f32", 4, 32, 2048, 2048, 64, IC_DTYPE_F32, true},
     {"prefill_fp8_128x32k", 64, 128, 128, 32768, 2048, IC_DTYPE_E4M3, false},
     {"prefill_bf16_32x32k", 32, 128, 32, 32768, 2048, IC_DTYPE_BF16, false},
     {"decode_fp8_1x128k", 64, 128, 1, 131072, 2048, IC_DTYPE_E4M3, false},
