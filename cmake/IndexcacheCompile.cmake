@@ -33,7 +33,7 @@ target_link_libraries(indexcache_options INTERFACE indexcache_sanitize)
 set(c_and_cxx "$<COMPILE_LANGUAGE:C,CXX>")
 target_compile_options(indexcache_options INTERFACE
   "$<${c_and_cxx}:-Wall;-Wextra;-Wpedantic;-Wshadow;-Werror;-ffp-contract=off;-fno-math-errno;-fno-trapping-math>"
-  "$<${c_and_cxx}:-ffile-prefix-map=${PROJECT_SOURCE_DIR}/=;-ffile-prefix-map=${PROJECT_BINARY_DIR}=build>"
+  "$<${c_and_cxx}:-fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=>"
   "$<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes>"
   "$<$<COMPILE_LANGUAGE:CXX>:-Wconversion>"
   "$<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fno-gnu-unique>"
@@ -58,4 +58,13 @@ function(indexcache_isa_flags sources_variable)
     endif()
   endforeach()
   set(${sources_variable} ${kept} PARENT_SCOPE)
+endfunction()
+
+# A C program over the shared library. Sanitizers need their C++ half in every program that loads C++.
+function(indexcache_add_c_program name source)
+  add_executable(${name} ${source})
+  target_link_libraries(${name} PRIVATE indexcache indexcache_options m)
+  if(INDEXCACHE_SANITIZE)
+    set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX)
+  endif()
 endfunction()
