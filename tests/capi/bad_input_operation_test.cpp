@@ -70,7 +70,7 @@ class BadInputOperation : public BadInput {
       *size = 0;
     });
     expect(operation, IC_ERROR_NULL_POINTER, {named, "NULL"}, [&] { *pointer = nullptr; });
-    for (const uintptr_t by : {1, 64, 128})
+    for (const uintptr_t by : {1u, 64u, 128u})
       expect(operation, IC_ERROR_MISALIGNED, {named, "multiple of 256"}, [&] { *pointer = shifted(*pointer, by); });
     problem.ready();
     EXPECT_TRUE(accepts(problem, [&] { return (problem.*operation)(); }));
