@@ -10,7 +10,7 @@
 namespace ic::cpu {
 namespace {
 
-constexpr int32_t kMinSpare = 1024;
+constexpr int32_t kMinSpare = 256;
 
 // Order of IC_ORDER_SCORE.
 struct Better {
@@ -51,12 +51,14 @@ void CandidateRows::start(int32_t i) noexcept {
 void CandidateRows::offer(int32_t i, const float *scores, const int32_t *positions, int32_t first_position,
                           int32_t begin, int32_t end) noexcept {
   Candidates &row = rows_[i];
-  if (row.capacity - row.count < end - begin) kernels_->reduce(row, scratch_, capacity_ + kCandidateSlack);
+  if (row.capacity - row.count < end - begin) {
+    kernels_->reduce(row, (capacity_ - kPushColumns - k_) / 4, scratch_, capacity_ + kCandidateSlack);
+  }
   kernels_->push(row, scores, positions, first_position, begin, end);
 }
 
 const Candidates &CandidateRows::finish(int32_t i) noexcept {
-  kernels_->reduce(rows_[i], scratch_, capacity_ + kCandidateSlack);
+  kernels_->reduce(rows_[i], 0, scratch_, capacity_ + kCandidateSlack);
   return rows_[i];
 }
 

@@ -117,7 +117,7 @@ TEST_P(Select, EveryDistribution) {
 TEST_P(Select, LengthsAroundKAndAroundBufferSizes) {
   for (const int32_t k : {1, 15, 16, 100, 1024, 2048}) {
     std::vector<int32_t> lengths = {0, 1, k - 1, k, k + 1, 2 * k, 2 * k + 255, 2 * k + 256, 2 * k + 257, 1300, 6000};
-    for (int32_t i = 0; i < 40; ++i) lengths.push_back(k + 1024 + 256 - 20 + i);
+    for (int32_t i = 0; i < 40; ++i) lengths.push_back(k + std::max(k, 256) + 256 - 20 + i);
     Matrix m = make_matrix(static_cast<int32_t>(lengths.size()), 6100, uniform);
     m.end = lengths;
     EXPECT_EQ(run_select(executor_, m, k), expected_selection(m, k)) << k;

@@ -25,12 +25,25 @@ void push(Candidates &c, const float *scores, const int32_t *positions, int32_t 
   int32_t count = c.count;
   if (c.bounded) {
     const F32 threshold = set1(c.threshold);
-    for (int32_t at = begin; at < end; at += kLanes) {
-      const F32 score = load(scores + at);
-      const Mask better = mask_and(gt(score, threshold), mask_first(end - at));  // never a NaN
-      if (mask_bits(better) == 0) continue;
+    const auto enter = [&](int32_t at, F32 score, Mask better) {
       compress_store(c.scores + count, add(score, zero()), better);
       count += compress_store(c.positions + count, positions_at(positions, first_position, at), better);
+    };
+    int32_t at = begin;
+    // One branch for four vectors. Early in a row it is always taken, late almost never: either way it is foreseen.
+    for (; at + 4 * kLanes <= end; at += 4 * kLanes) {
+      F32 score[4];
+      Mask better[4];
+      for (int i = 0; i < 4; ++i) {
+        score[i] = load(scores + at + i * kLanes);
+        better[i] = gt(score[i], threshold);  // never a NaN
+      }
+      if (mask_bits(mask_or(mask_or(better[0], better[1]), mask_or(better[2], better[3]))) == 0) continue;
+      for (int i = 0; i < 4; ++i) enter(at + i * kLanes, score[i], better[i]);
+    }
+    for (; at < end; at += kLanes) {
+      const F32 score = load(scores + at);
+      enter(at, score, mask_and(gt(score, threshold), mask_first(end - at)));
     }
   } else {
     for (int32_t at = begin; at < end; at += kLanes) {
@@ -43,39 +56,29 @@ void push(Candidates &c, const float *scores, const int32_t *positions, int32_t 
   c.count = count;
 }
 
-IC_INLINE int32_t lane_min(I32 a) {
-  int32_t v[kLanes];
-  store(v, a);
-  int32_t least = v[0];
-  for (int i = 1; i < kLanes; ++i) least = v[i] < least ? v[i] : least;
-  return least;
-}
-IC_INLINE int32_t lane_max(I32 a) {
-  int32_t v[kLanes];
-  store(v, a);
-  int32_t most = v[0];
-  for (int i = 1; i < kLanes; ++i) most = v[i] > most ? v[i] : most;
-  return most;
-}
-
-/// The rank-th largest of keys[0 .. count), 1 <= rank <= count, and how many are larger. Halves the interval of values
-/// and keeps the side that holds it: at most 32 passes whatever the data, each over what is left; commonly the sum of
-/// all passes is two or three counts. Destroys keys and other.
-int32_t nth_largest(int32_t *keys, int32_t *other, int32_t count, int32_t rank, int32_t *num_larger) {
+/// A value that at least `wanted` and at most wanted + spare of keys[0 .. count) reach; with too many ties for that, or
+/// with spare 0, the wanted-th largest. *ties: how many of the keys that equal it belong to the best, INT32_MAX when
+/// all. All keys lie in [low, high], and both occur. Halves the interval of values and keeps the side that holds the
+/// wanted-th: at most 32 passes whatever the data, each over what is left; commonly the sum of all passes is two or
+/// three counts. Destroys keys and other.
+int32_t find_threshold(int32_t *keys, int32_t *other, int32_t count, int32_t wanted, int32_t spare, int32_t low,
+                       int32_t high, int32_t *ties) {
   const I32 lowest = set1i(INT32_MIN);
   const I32 highest = set1i(INT32_MAX);
-  I32 low_lanes = highest;
-  I32 high_lanes = lowest;
-  for (int32_t i = 0; i < count; i += kLanes) {
-    const Mask valid = mask_first(count - i);
-    const I32 key = load(keys + i);
-    low_lanes = min(low_lanes, select(valid, key, highest));
-    high_lanes = max(high_lanes, select(valid, key, lowest));
-  }
-  int32_t low = lane_min(low_lanes);
-  int32_t high = lane_max(high_lanes);
-  const int32_t wanted = rank;
+  int32_t rank = wanted;  // of the wanted-th among the keys that are left; wanted - rank keys are above those
   while (low < high) {
+    if (count <= kLanes) {  // in one register: the key with fewer than rank above it, and rank with its equals
+      const I32 all = select(mask_first(count), load(keys), lowest);
+      for (int32_t i = 0; i < count; ++i) {
+        const I32 key = set1i(keys[i]);
+        const int32_t above = __builtin_popcount(mask_bits(gt(all, key)));
+        const int32_t equal = __builtin_popcount(mask_bits(eq(all, key)));
+        if (above < rank && above + equal >= rank) {
+          *ties = rank - above;
+          return keys[i];
+        }
+      }
+    }
     const int32_t middle = static_cast<int32_t>(static_cast<uint32_t>(low) +
                                                 (static_cast<uint32_t>(high) - static_cast<uint32_t>(low)) / 2);
     const I32 pivot = set1i(middle);
@@ -100,29 +103,41 @@ int32_t nth_largest(int32_t *keys, int32_t *other, int32_t count, int32_t rank, 
       keys = other;
       other = swap;
       count = num_upper;
-      low = lane_min(upper_low);
+      low = reduce_min(upper_low);
+      if (num_upper - rank <= spare) {
+        *ties = INT32_MAX;
+        return low;
+      }
     } else {
       rank -= num_upper;
       count = num_lower;
-      high = lane_max(lower_high);
+      high = reduce_max(lower_high);
     }
   }
-  *num_larger = wanted - rank;
+  *ties = rank;
   return low;
 }
 
-void reduce(Candidates &c, int32_t *scratch, int64_t scratch_stride) {
+void reduce(Candidates &c, int32_t spare, int32_t *scratch, int64_t scratch_stride) {
   if (c.count <= c.k) return;
-  for (int32_t i = 0; i < c.count; i += kLanes) store(scratch + i, order_key(load(c.scores + i)));
-  int32_t num_larger = 0;
-  const int32_t kth = nth_largest(scratch, scratch + scratch_stride, c.count, c.k, &num_larger);
-  c.threshold = score_of_key(kth);
+  I32 low = set1i(INT32_MAX);
+  I32 high = set1i(INT32_MIN);
+  for (int32_t at = 0; at < c.count; at += kLanes) {
+    const I32 key = order_key(load(c.scores + at));
+    const Mask valid = mask_first(c.count - at);
+    low = select(valid, min(low, key), low);
+    high = select(valid, max(high, key), high);
+    store(scratch + at, key);
+  }
+  int32_t ties = 0;
+  const int32_t key =
+      find_threshold(scratch, scratch + scratch_stride, c.count, c.k, spare, reduce_min(low), reduce_max(high), &ties);
+  c.threshold = score_of_key(key);
   c.bounded = true;
   const F32 threshold = set1(c.threshold);
-  int32_t ties = c.k - num_larger;  // the first so many keys that equal the k-th stay
   int32_t kept = 0;
   int32_t i = 0;
-  for (; i < c.count && ties > 0; i += kLanes) {
+  for (; i < c.count && ties > 0; i += kLanes) {  // the first ties stay
     const Mask valid = mask_first(c.count - i);
     const F32 score = load(c.scores + i);
     const I32 position = load(c.positions + i);

@@ -9,9 +9,9 @@ namespace ic::cpu {
 inline constexpr int kPushColumns = 256;    // most columns of one push
 inline constexpr int kCandidateSlack = 16;  // elements behind a buffer that a kernel may overwrite
 
-/// The candidates of one row, ascending by position. Offered keys come in ascending position too; so once k keys are
-/// held, a new one enters only with a score above `threshold` (a tie with the k-th best loses to the smaller position),
-/// and dropping keys never needs to look at positions.
+/// The candidates of one row, ascending by position. Offered keys come in ascending position too; so once k keys reach
+/// `threshold`, a new one enters only with a score above it (a tie loses to the smaller positions), and dropping keys
+/// never needs to look at positions.
 struct Candidates {
   float *scores;       // [capacity + kCandidateSlack], no NaN, no -0
   int32_t *positions;  // likewise
@@ -29,9 +29,10 @@ struct SelectKernels {
   void (*push)(Candidates &candidates, const float *scores, const int32_t *positions, int32_t first_position,
                int32_t begin, int32_t end);
 
-  /// Keeps the k best, in place and in order, when more are held; sets the threshold. scratch holds two buffers of
-  /// scratch_stride >= count + kCandidateSlack.
-  void (*reduce)(Candidates &candidates, int32_t *scratch, int64_t scratch_stride);
+  /// When more than k are held, keeps the best in place and in order and sets the threshold: exactly k with spare 0,
+  /// else k to k + spare, which takes less time. scratch holds two buffers of scratch_stride >= count +
+  /// kCandidateSlack.
+  void (*reduce)(Candidates &candidates, int32_t spare, int32_t *scratch, int64_t scratch_stride);
 };
 
 extern const SelectKernels kSelectPortable;

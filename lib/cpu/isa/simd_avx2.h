@@ -145,6 +145,18 @@ IC_INLINE I32 select(Mask m, I32 x, I32 y) {
 }
 IC_INLINE I32 max(I32 x, I32 y) { return {_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)}; }
 IC_INLINE I32 min(I32 x, I32 y) { return {_mm256_min_epi32(x.a, y.a), _mm256_min_epi32(x.b, y.b)}; }
+IC_INLINE int32_t reduce_max(I32 x) {
+  const __m256i x8 = _mm256_max_epi32(x.a, x.b);
+  const __m128i x4 = _mm_max_epi32(_mm256_castsi256_si128(x8), _mm256_extracti128_si256(x8, 1));
+  const __m128i x2 = _mm_max_epi32(x4, _mm_shuffle_epi32(x4, 0x4e));
+  return _mm_cvtsi128_si32(_mm_max_epi32(x2, _mm_shuffle_epi32(x2, 0xb1)));
+}
+IC_INLINE int32_t reduce_min(I32 x) {
+  const __m256i x8 = _mm256_min_epi32(x.a, x.b);
+  const __m128i x4 = _mm_min_epi32(_mm256_castsi256_si128(x8), _mm256_extracti128_si256(x8, 1));
+  const __m128i x2 = _mm_min_epi32(x4, _mm_shuffle_epi32(x4, 0x4e));
+  return _mm_cvtsi128_si32(_mm_min_epi32(x2, _mm_shuffle_epi32(x2, 0xb1)));
+}
 IC_INLINE I32 as_i32(F32 x) { return {_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)}; }
 IC_INLINE F32 as_f32(I32 x) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
 /// Integer value to fp32, exact below 2^24.

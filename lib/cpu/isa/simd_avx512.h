@@ -120,6 +120,8 @@ IC_INLINE Mask eq(I32 a, I32 b) { return {_mm512_cmpeq_epi32_mask(a.v, b.v)}; }
 IC_INLINE I32 select(Mask m, I32 a, I32 b) { return {_mm512_mask_blend_epi32(m.v, b.v, a.v)}; }
 IC_INLINE I32 max(I32 a, I32 b) { return {_mm512_max_epi32(a.v, b.v)}; }
 IC_INLINE I32 min(I32 a, I32 b) { return {_mm512_min_epi32(a.v, b.v)}; }
+IC_INLINE int32_t reduce_max(I32 a) { return _mm512_reduce_max_epi32(a.v); }
+IC_INLINE int32_t reduce_min(I32 a) { return _mm512_reduce_min_epi32(a.v); }
 IC_INLINE I32 as_i32(F32 a) { return {_mm512_castps_si512(a.v)}; }
 IC_INLINE F32 as_f32(I32 a) { return {_mm512_castsi512_ps(a.v)}; }
 /// Integer value to fp32, exact below 2^24.

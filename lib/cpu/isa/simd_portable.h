@@ -239,6 +239,14 @@ IC_INLINE I32 min(I32 a, I32 b) {
   IC_LANES a.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i];
   return a;
 }
+IC_INLINE int32_t reduce_max(I32 a) {
+  for (int i = 1; i < 16; ++i) a.v[0] = a.v[0] > a.v[i] ? a.v[0] : a.v[i];
+  return a.v[0];
+}
+IC_INLINE int32_t reduce_min(I32 a) {
+  for (int i = 1; i < 16; ++i) a.v[0] = a.v[0] < a.v[i] ? a.v[0] : a.v[i];
+  return a.v[0];
+}
 IC_INLINE I32 as_i32(F32 a) {
   I32 r;
   __builtin_memcpy(r.v, a.v, 64);
