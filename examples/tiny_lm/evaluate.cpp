@@ -60,10 +60,11 @@ std::vector<double> window_losses(Engine *engine, const Window &window, const st
   for (int begin = 0; begin < kWindow;) {
     const int count = chunk(kWindow - begin);
     const Eigen::Ref<const Matrix> logits = engine->feed(window.data() + begin, count);
+    const uint8_t *targets = window.data() + begin + 1;
     for (int r = 0; r < count; ++r) {
       const float largest = logits.row(r).maxCoeff();
       const float sum = (logits.row(r).array() - largest).exp().sum();
-      const float target = logits(r, window[static_cast<size_t>(begin + r + 1)]);
+      const float target = logits(r, targets[r]);
       losses.push_back(std::log(static_cast<double>(sum)) + largest - target);
     }
     begin += count;
@@ -74,8 +75,8 @@ std::vector<double> window_losses(Engine *engine, const Window &window, const st
 double recall_answer_loss(const std::vector<double> &losses) {
   double sum = 0;
   for (int query = 0; query < kQueries; ++query) {
-    const int answer = query_begin(query) + kAnswerOffset;
-    for (int i = 0; i < kAnswerBytes; ++i) sum += losses[static_cast<size_t>(answer + i)];
+    const double *answer = losses.data() + query_begin(query) + kAnswerOffset;
+    sum = std::accumulate(answer, answer + kAnswerBytes, sum);
   }
   return sum / (kQueries * kAnswerBytes);
 }
@@ -97,9 +98,9 @@ Evaluation evaluate(Engine *engine, const std::string &pattern, const Corpus &co
   for (const Window &window : corpus.text) result.text_rows.push_back(mean(run(window)));
   result.text_loss = mean(result.text_rows);
   if (!corpus.recall.empty()) {
-    std::vector<double> rows;
-    for (const Window &window : corpus.recall) rows.push_back(recall_answer_loss(run(window)));
-    result.recall_loss = mean(rows);
+    double sum = 0;
+    for (const Window &window : corpus.recall) sum += recall_answer_loss(run(window));
+    result.recall_loss = sum / static_cast<double>(corpus.recall.size());
   }
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   result.tokens = int64_t{all} * kWindow;
