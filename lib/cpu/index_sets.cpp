@@ -25,16 +25,17 @@ void each_row(const Executor &executor, int32_t rows, Body body) noexcept {
     Body *body;
     int32_t rows;
   } job{&body, rows};
-  executor.workers->run(
-      (int64_t{rows} + kRowsPerTask - 1) / kRowsPerTask,
-      [](void *data, int64_t index) {
-        const Job &work = *static_cast<Job *>(data);
-        const auto first = static_cast<int32_t>(index * kRowsPerTask);
-        const int32_t last = std::min(first + kRowsPerTask, work.rows);
-        for (int32_t row = first; row < last; ++row) (*work.body)(row);
-      },
-      &job);
+  executor.workers->run((int64_t{rows} + kRowsPerTask - 1) / kRowsPerTask,
+                        [](void *data, int64_t index) {
+                          const Job &work = *static_cast<Job *>(data);
+                          const auto first = static_cast<int32_t>(index * kRowsPerTask);
+                          const int32_t last = std::min(first + kRowsPerTask, work.rows);
+                          for (int32_t row = first; row < last; ++row) (*work.body)(row);
+                        },
+                        &job);
 }
+
+constexpr int64_t kNoSlot = -2;  // a fault; -1 is a key that is legally absent
 
 uint64_t stamp_of(int32_t source_layer, uint32_t epoch) noexcept {
   return static_cast<uint64_t>(static_cast<uint32_t>(source_layer)) << 32 | epoch;
@@ -74,7 +75,8 @@ void gather_rows(const Executor &executor, const GatherRowsParams &params) {
         std::memcpy(scores, params.scores + from * params.index_stride, static_cast<size_t>(copied) * sizeof(float));
     }
     std::fill(indices + copied, indices + params.padded_width, -1);
-    if (scores != nullptr) std::fill(scores + copied, scores + params.padded_width, -std::numeric_limits<float>::infinity());
+    if (scores != nullptr)
+      std::fill(scores + copied, scores + params.padded_width, -std::numeric_limits<float>::infinity());
   });
 }
 
@@ -92,13 +94,15 @@ void remap(const Executor &executor, const RemapParams &params) {
       const int32_t position = indices[i];
       int64_t slot = -1;
       if (position >= 0 && params.page_tokens == 0) {
-        slot = position + (params.key_offsets == nullptr ? 0 : params.key_offsets[seq]);
+        const int64_t offset = params.key_offsets == nullptr ? 0 : params.key_offsets[seq];
+        if (__builtin_add_overflow(offset, int64_t{position}, &slot) || slot < 0) slot = kNoSlot;
       } else if (position >= 0) {
         const int32_t block = position / params.page_tokens;
-        const int32_t page = block < params.num_blocks ? params.block_table[seq * params.block_table_stride + block] : -1;
+        const int32_t page =
+            block < params.num_blocks ? params.block_table[seq * params.block_table_stride + block] : -1;
         if (page >= 0) slot = int64_t{page} * params.page_tokens + position % params.page_tokens;
       }
-      if (slot < -1 || slot > std::numeric_limits<int32_t>::max()) {
+      if (slot < -1 || slot > std::numeric_limits<int32_t>::max()) {  // kNoSlot, or too large for an entry
         raise(params.rows.fault, IC_FAULT_SLOT);
         slot = -1;
       }
