@@ -19,6 +19,20 @@
  *              (int)view.source_layer);
  *     }
  *
+ * The order of calls in an engine (examples/engine_loop.c: continuous batching, pages, prefill beside decode, drafts,
+ * two pipeline stages):
+ *
+ *     ic_cache_begin()                 the rows of this forward, what each may see, and the block tables
+ *     for every layer
+ *       ic_indexer_prepare_keys()      a layer that keeps index keys: those of the new tokens, into its pool
+ *       the engine's own work          the layer's latent KV of the new tokens, into its pool
+ *       ic_indexer_prepare_queries()   a Full layer
+ *       ic_forward()                   indices, then attention; once, or part by part
+ *     ic_cache_faults()                now and then: 0, or an array was wrong
+ *
+ * and for every draft step that shares: ic_cache_begin() with IC_BATCH_KEEP, ic_cache_compact() when the rows are
+ * others, ic_forward() with mode IC_LAYER_SHARED.
+ *
  * Reading order: Conventions, Version, Status, Context, Schedule, Pools, Batch, Indexer, Top-k, Attention, Cache and
  * Forward are what an engine needs; Preparation and Index transport come when they are wanted. What is marked
  * "experimental" (the device epoch, candidate lists) may still change within a minor series.
@@ -33,16 +47,17 @@
  * one vector per key. *generation*: counts the forwards on one cache. *part*: some consecutive rows of a batch.
  *
  * Structs. The caller sets struct_size to sizeof and everything else to zero or to a value; zero is always the default
- * or "not given" (`ic_batch batch = IC_BATCH_INIT;` or memset, then struct_size). Structs only ever grow at their end.
- * A smaller struct_size (an older header) is extended by zeros; a larger one (a newer header) is accepted when the part
- * that this library does not know is zero, else IC_ERROR_UNKNOWN_FIELD. Flag bits that are not listed are refused. The
- * two structs tagged @frozen have no struct_size and never change. Structs that the library fills (the *_info structs,
- * ic_index_view, ic_device_caps) are written up to the caller's struct_size. There is no padding in any struct. Fields
- * named reserved must be zero.
+ * or "not given" (`ic_batch batch = IC_BATCH_INIT;`, a designated initialiser, or memset and then struct_size). Structs
+ * only ever grow at their end. A smaller struct_size (an older header) is extended by zeros; a larger one (a newer
+ * header) is accepted when the part that this library does not know is zero, else IC_ERROR_UNKNOWN_FIELD. Flag bits
+ * that are not listed are refused. The two structs tagged @frozen have no struct_size and never change. Structs that
+ * the library fills (the *_info structs, ic_index_view, ic_device_caps) are written up to the caller's struct_size.
+ * There is no padding in any struct. Fields named reserved must be zero.
  *
  * Errors. A function that can fail returns ic_status. Everything that the host can see is checked before any work
  * starts: after an error nothing has been changed and out parameters are untouched (create functions set *out to
- * NULL). The message names the argument, the value and what is allowed: ic_last_error().
+ * NULL). The message names the argument, the value and what is allowed: ic_last_error(). Lists behind @errors
+ * need not repeat what every function answers to a bad pointer, struct or flag.
  *
  * Ownership. Create functions return a handle that its destroy function releases; destroying NULL is fine. Handles
  * keep what they were made from alive, so handles may be destroyed in any order. Arrays, pools and strings belong to
@@ -53,15 +68,18 @@
  * Memory. "Device memory" is host memory on the CPU backend and GPU memory on CUDA. Arrays of rows, keys, indices and
  * scores are device memory. Pointers are aligned to their element (int64_t: 8, int32_t and float: 4, bf16 and fp16: 2);
  * workspaces to 256 bytes. Strides count elements unless they end in _bytes; stride 0 means dense. No operation
- * allocates: each has a workspace size query that depends on maxima only, and a workspace needs no clearing.
+ * allocates: each has a workspace size query that depends on maxima only, and what it says is enough for every smaller
+ * call. Workspace sizes are multiples of 256 (0: none is needed), a workspace needs no clearing, and operations that
+ * run one after the other, also on different caches, may have the same one.
  *
  * Streams. Operations on the CUDA backend are asynchronous on `stream`, a cudaStream_t or CUstream (NULL = the legacy
  * default stream); order between streams is the caller's. They may be captured into a CUDA graph. On the CPU backend
  * `stream` must be NULL and the operation has finished when the call returns.
  *
  * Values in device memory (row_seq, key_begin, key_end, block tables, slots, indices) are never trusted: an illegal
- * one makes its row or key absent, never reads or writes out of bounds, and sets a bit that ic_cache_faults() returns.
- * The CPU backend also looks at them on the host first and refuses with IC_ERROR_OUT_OF_RANGE where a function says so.
+ * one makes its row or key absent and never reads or writes out of bounds; operations on a cache also set a bit that
+ * ic_cache_faults() returns. The CPU backend looks at them on the host first and refuses with IC_ERROR_OUT_OF_RANGE
+ * where a function says so; the pages of latent KV are not among these: a wrong one is a fault on every backend.
  *
  * Threads.
  *     | handle                                                     | may be used by                             |
@@ -140,7 +158,7 @@ typedef int32_t ic_status;
 #define IC_ERROR_OUT_OF_RANGE 9
 /** A meaningful request that this version or backend does not implement (named in the message). */
 #define IC_ERROR_UNSUPPORTED 10
-/** The caller's output buffer is too small; the needed size has been written. */
+/** The caller's output buffer is too small; the needed size is in *size (text functions) or in the message. */
 #define IC_ERROR_BUFFER_TOO_SMALL 11
 /** A text or an exported block cannot be read (JSON, pattern letter, magic number, truncated). */
 #define IC_ERROR_PARSE 12
@@ -399,7 +417,10 @@ typedef struct ic_schedule_desc {
   /** IC_SCHEDULE_* */
   uint32_t flags;
   /** Text of a Hugging Face config.json, zero-terminated; NULL = none. Known: GLM-5, 5.1, 5.2, DeepSeek-V3.2, V4, Hy4
-   * and models of the same types; a model type whose sparse attention is another is refused by name */
+   * and models of the same types; a model type whose sparse attention is another is refused by name. Read are
+   * model_type, num_hidden_layers, num_nextn_predict_layers, indexer_types, index_topk_pattern, index_topk_freq,
+   * index_skip_topk_offset, index_share_for_mtp_iteration, of V4 compress_ratios and layer_types; sizes such as
+   * index_topk are not: they go into the other descs */
   const char *config_json;
 } ic_schedule_desc;
 
@@ -428,7 +449,8 @@ typedef struct ic_schedule_info {
   int32_t num_none;
   /** Layers, MTP included, that have an indexer (weights); indexer ordinals are 0 ... num_indexers - 1 */
   int32_t num_indexers;
-  /** Layers, MTP included, whose index keys must be kept: the Full ones. Key slots are 0 ... num_key_slots - 1 */
+  /** Layers, MTP included, whose index keys must be kept: the Full ones. Key slots are 0 ... num_key_slots - 1. An
+   * engine that means to force Shared layers to Full keeps num_indexers pools instead */
   int32_t num_key_slots;
   /** 1 when the config declares index_share_for_mtp_iteration: later draft steps *may* share; never done by itself */
   int32_t mtp_can_share;
@@ -449,7 +471,7 @@ typedef struct ic_layer_info {
   size_t struct_size;
   /** Global id, as asked */
   int32_t layer;
-  /** IC_LAYER_NONE, IC_LAYER_FULL or IC_LAYER_SHARED */
+  /** IC_LAYER_NONE, IC_LAYER_FULL (MTP layers too) or IC_LAYER_SHARED */
   int32_t mode;
   /** Global id of the layer whose indices this one uses: itself when Full */
   int32_t source_layer;
@@ -474,11 +496,13 @@ IC_API ic_status ic_schedule_get_layer(const ic_schedule *schedule, int32_t laye
 /** The source layer whose indices must be handed over at a pipeline cut in front of first_layer, or -1 when nothing
  * must: that is so when first_layer (or, if that has no sparse attention, the next layer that has) is Full. With
  * several cuts ask at each one: a stage that only reuses has the same answer in front of it and behind it and must pass
- * the indices on. MTP layers need nothing.
+ * the indices on (ic_cache_export(), ic_cache_import()). Every stage has a cache of its own over the schedule of the
+ * whole model and the same rows; layer ids stay global. MTP layers need nothing.
  *  @errors IC_ERROR_INVALID_ARGUMENT (first_layer outside 1 ... num_layers) @since 0.1 */
 IC_API ic_status ic_schedule_get_cut(const ic_schedule *schedule, int32_t first_layer, int32_t *source_layer);
 
-/** Which of num_slots slots of a cache a Full or MTP layer writes: its key slot modulo num_slots. @since 0.1 */
+/** Which of num_slots slots of a cache a Full or MTP layer writes: its key slot modulo num_slots. A Shared layer that
+ * is forced to Full writes the slot of the source that it has in the schedule. @since 0.1 */
 IC_API ic_status ic_schedule_get_cache_slot(const ic_schedule *schedule, int32_t layer, int32_t num_slots,
                                             int32_t *slot);
 
@@ -530,13 +554,17 @@ typedef struct ic_block_table {
 /** Initialiser. */
 #define IC_BLOCK_TABLE_INIT {NULL, 0, 0, 0}
 
-/** Memory that holds one vector per key: index keys, or the latent KV of MLA.
+/** Memory that holds one vector per key: index keys, or the latent KV of MLA, of one layer. The library writes index
+ * keys (new_keys of ic_forward(), ic_indexer_prepare_keys()); latent KV is written by the engine alone. Layers may lie
+ * in one allocation and use the same page numbers: `data` then points at the layer's share of page 0, and stride_bytes
+ * is the distance to its share of the next page.
  *
  *  Index keys, contiguous: [capacity, head_dim] elements, and for e4m3 one fp32 scale per key in `scales`.
  *  Index keys, paged: [capacity] pages of page_tokens * head_dim elements; e4m3 pages are page_tokens * head_dim bytes
  * and then page_tokens fp32 scales, byte for byte as DeepGEMM, vLLM and SGLang have them (64 tokens of 128: 8448
- * bytes), and `scales` is NULL. KV of MLA: tokens of d_latent + d_rope elements (fp32, bf16), or 656-byte tokens: 512
- * e4m3, 4 fp32 scales (one per 128), 64 bf16. */
+ * bytes), and `scales` is NULL. KV of MLA, contiguous: [capacity] tokens; paged: [capacity] pages of page_tokens
+ * tokens. A token is d_latent, then d_rope elements (fp32, bf16), or 656 bytes: 512 e4m3, 4 fp32 scales (one per 128),
+ * 64 bf16. */
 typedef struct ic_pool {
   /** sizeof(ic_pool) */
   size_t struct_size;
@@ -551,7 +579,8 @@ typedef struct ic_pool {
   int64_t capacity;
   /** IC_LAYOUT_CONTIGUOUS or IC_LAYOUT_PAGED */
   int32_t layout;
-  /** Paged: which block table of the batch, from 0 */
+  /** Paged: which block table of the batch, from 0; index keys and latent KV may have different ones. Ignored by
+   * ic_indexer_prepare_keys(), which has no batch */
   int32_t block_table;
 } ic_pool;
 
@@ -562,15 +591,16 @@ typedef struct ic_pool {
  * Batch: what all layers of one forward share
  * ================================================================================================================ */
 
-/** Keep publications of the previous generation (draft steps that share); coverage of parts starts anew. */
+/** Carry complete publications over from the previous generation, also those that it had been given itself (draft steps
+ * that share: see ic_cache_compact()). Each can be read while the number of rows is the same, else compact it first. */
 #define IC_BATCH_KEEP 0x1u
 /** Rows that see a tree of draft tokens; known, not implemented: visibility is a range. Refused with
  * IC_ERROR_UNSUPPORTED. */
 #define IC_BATCH_TREE_DRAFT 0x2u
 
-/** The rows of one forward. Row t sees the keys at positions [key_begin[t], key_end[t]) of sequence row_seq[t]; causal
- *  attention has key_end = position + 1. key_end <= key_begin marks a padded row: length 0, indices all -1, attention
- * output zeros. */
+/** The rows of one forward, in any order and of any number of sequences: decode rows, prefill chunks, tokens to verify.
+ * Row t sees the keys at positions [key_begin[t], key_end[t]) of sequence row_seq[t]; causal attention has key_end =
+ * position + 1. key_end <= key_begin marks a padded row: length 0, indices all -1, attention output zeros. */
 typedef struct ic_batch {
   /** sizeof(ic_batch) */
   size_t struct_size;
@@ -696,6 +726,9 @@ typedef struct ic_queries {
 /** Write -inf into every column of the window that holds no visible key; without it such columns stay untouched. */
 #define IC_SCORES_CLEAN 0x1u
 
+/** row_count that means "from row_begin to the end of the batch". A row_count of 0 is an empty part, not all rows. */
+#define IC_ALL_ROWS (-1)
+
 /** What ic_indexer_scores() computes. */
 typedef struct ic_scores_args {
   /** sizeof(ic_scores_args) */
@@ -720,11 +753,8 @@ typedef struct ic_scores_args {
   int32_t reserved;
 } ic_scores_args;
 
-/** Initialiser. */
+/** Initialiser. row_count must still be set. */
 #define IC_SCORES_ARGS_INIT {sizeof(ic_scores_args), 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, 0, 0, 0}
-
-/** row_count that means "from row_begin to the end of the batch". */
-#define IC_ALL_ROWS (-1)
 
 /** Bytes of workspace for ic_indexer_scores() with up to max_rows rows and keys up to max_key_end. @since 0.1 */
 IC_API ic_status ic_indexer_scores_workspace_size(const ic_indexer *indexer, int32_t max_rows, int32_t max_key_end,
@@ -917,7 +947,7 @@ typedef struct ic_attention_args {
   const void *q;
   /** Elements from row to row; 0 = dense */
   int64_t q_row_stride;
-  /** Latent KV */
+  /** Latent KV. A page or vector outside of the pool is skipped and sets IC_FAULT_PAGE, on the CPU too */
   const ic_pool *kv;
   /** [num_heads] device memory: a logit per head that joins the softmax's denominator, not the LSE; NULL = none */
   const float *sink;
@@ -1039,9 +1069,11 @@ IC_API ic_status ic_cache_create(ic_context *context, const ic_cache_desc *desc,
 IC_API void ic_cache_destroy(ic_cache *cache);
 
 /** Opens a generation for the rows of `batch`: the previous one's publications are gone, unless IC_BATCH_KEEP carries
- * them over. The struct is copied; its device arrays must stay valid until the next begin or reset. Host only: no
- * stream, no device work. The CPU backend refuses a row_seq, key_end or page that is out of range with
- * IC_ERROR_OUT_OF_RANGE here; later calls treat one as absent.
+ * them over. The struct and its block_tables are copied; its device arrays, those of the pages too, must stay
+ * as they are until the next begin or reset: block tables grow between forwards. Host only: no stream, no device work.
+ * The CPU backend refuses an illegal row_seq, key_begin or key_end and a page below -1 with IC_ERROR_OUT_OF_RANGE here;
+ * whether a page lies inside a pool is for the operation on that pool to say. On failure the previous generation is
+ * still open.
  *  @errors IC_ERROR_INVALID_ARGUMENT, IC_ERROR_NULL_POINTER, IC_ERROR_OUT_OF_RANGE, IC_ERROR_UNSUPPORTED @since 0.1 */
 IC_API ic_status ic_cache_begin(ic_cache *cache, const ic_batch *batch);
 
@@ -1071,7 +1103,8 @@ typedef struct ic_cache_info {
 /** Fills info. @since 0.1 */
 IC_API ic_status ic_cache_get_info(const ic_cache *cache, ic_cache_info *info);
 
-/** The publication of a source layer in the current generation, all rows. @errors IC_ERROR_STALE*, IC_ERROR_NO_BATCH
+/** The publication of a source layer in the current generation, all rows. Of a Shared layer ask for the source_layer of
+ * its ic_layer_info. The view is valid until the slot is written again. @errors IC_ERROR_STALE*, IC_ERROR_NO_BATCH
  * @since 0.1 */
 IC_API ic_status ic_cache_get_view(const ic_cache *cache, int32_t source_layer, ic_index_view *view);
 
@@ -1099,7 +1132,9 @@ IC_API ic_status ic_cache_faults(ic_cache *cache, int32_t clear, uint32_t *fault
  * ================================================================================================================ */
 
 /** Ready keys (rotated, transformed, quantised) that are written before scoring, in every mode: a layer that shares
- * today may compute tomorrow, and its pool must have no holes. */
+ * today but is forced to Full tomorrow needs a pool without holes. A layer that never computes needs neither pool nor
+ * keys. With several parts the first one may bring the keys of all; each at least those of its own rows, and parts of
+ * one sequence then run in the order of their positions. */
 typedef struct ic_new_keys {
   /** sizeof(ic_new_keys) */
   size_t struct_size;
@@ -1126,14 +1161,15 @@ typedef struct ic_forward_args {
   int32_t layer;
   /** 0 = as the schedule says; IC_LAYER_FULL or IC_LAYER_SHARED force a mode for this generation. A layer forced to
    * FULL serves the Shared layers behind it until the next Full one; one forced to SHARED reads the nearest preceding
-   * Full one. An MTP layer that shares reads itself */
+   * Full one. An MTP layer runs Full unless it is told IC_LAYER_SHARED, and then reads itself */
   int32_t mode;
-  /** The part: first row of the batch and number of rows; IC_ALL_ROWS = to the end of the batch */
+  /** The part: first row of the batch and number of rows; IC_ALL_ROWS = to the end of the batch, 0 = no rows (fine for
+   * a part that happens to be empty) */
   int32_t row_begin;
   int32_t row_count;
   /** Full: the part's indexer queries. Ignored by a Shared layer */
   const ic_queries *queries;
-  /** Full: the layer's index keys; also where new_keys go. A Shared layer without new_keys ignores it */
+  /** Full: the layer's index keys; also where new_keys go. Ignored by a Shared layer without new_keys */
   const ic_pool *keys;
   /** Keys to write first, in every mode; NULL = none */
   const ic_new_keys *new_keys;
@@ -1164,10 +1200,11 @@ IC_API ic_status ic_forward_workspace_size(const ic_cache *cache, int32_t max_ro
  *
  *  Full: writes new_keys, scores, selects into the cache, publishes; then attention when asked. Shared: writes new_keys
  * when given, finds the source's publication; then attention when asked. A Shared call with neither does no device work
- * at all. `out` (may be NULL) receives the part's indices, valid until the slot is written again.
+ * at all. A Full part attends with its own indices, whether or not the others have run. `out` (may be NULL) receives
+ * the part's indices (its row 0 is row_begin), valid until the slot is written again.
  *  @errors IC_ERROR_NO_BATCH, IC_ERROR_STALE*, IC_ERROR_PART_OVERLAP, IC_ERROR_INVALID_ARGUMENT, IC_ERROR_NULL_POINTER,
  * IC_ERROR_MISALIGNED, IC_ERROR_WORKSPACE_TOO_SMALL, IC_ERROR_HANDLE_MISMATCH, IC_ERROR_SCHEDULE_INVALID (Full without
- * an indexer), IC_ERROR_UNSUPPORTED
+ * an indexer), IC_ERROR_UNSUPPORTED; CPU: IC_ERROR_OUT_OF_RANGE (slots of new_keys, pages or vectors of `keys`)
  *  @since 0.1 */
 IC_API ic_status ic_forward(ic_cache *cache, const ic_forward_args *args, ic_index_view *out, ic_stream stream);
 
@@ -1187,7 +1224,7 @@ IC_API ic_status ic_forward(ic_cache *cache, const ic_forward_args *args, ic_ind
 
 /** Input of both preparation functions. Steps, in fp32, in this order, each optional: LayerNorm (keys), rotation,
  * Hadamard; at the end one rounding to the indexer's dtype, to nearest even. e4m3: scale = max(amax, 1e-4) / 448 over
- * the head's vector, value = x / scale. */
+ * the head's vector, value = x / scale. The caller folds H^-1/2 * D^-1/2 into the head weights. */
 typedef struct ic_prepare_args {
   /** sizeof(ic_prepare_args) */
   size_t struct_size;
@@ -1234,11 +1271,12 @@ typedef struct ic_prepare_args {
 #define IC_PREPARE_ARGS_INIT \
   {sizeof(ic_prepare_args), NULL, 0, 0, 0, 0, NULL, NULL, NULL, 0, 0, NULL, NULL, 0, 0, NULL, 0, NULL, NULL, NULL, 0, 0}
 
-/** Projected queries to indexer queries; the fields of keys must be unset. @since 0.1 */
+/** Projected queries to indexer queries (Full layers need them); the fields of keys must be unset. @since 0.1 */
 IC_API ic_status ic_indexer_prepare_queries(const ic_indexer *indexer, const ic_prepare_args *args, ic_stream stream);
 
-/** Projected keys into an index-key pool; the fields of queries must be unset. Illegal slots and positions are skipped
- * (CPU: IC_ERROR_OUT_OF_RANGE before anything is written). @since 0.1 */
+/** Projected keys into an index-key pool, instead of new_keys: before the ic_forward() whose rows see them; the fields
+ * of queries must be unset. Illegal slots and positions are skipped (CPU: IC_ERROR_OUT_OF_RANGE before anything is
+ * written). @since 0.1 */
 IC_API ic_status ic_indexer_prepare_keys(const ic_indexer *indexer, const ic_prepare_args *args, ic_stream stream);
 
 /* ==================================================================================================================
@@ -1270,8 +1308,9 @@ typedef struct ic_remap_args {
 
 /** Logical indices to slots, once for a whole group: every layer that reads this source through the same block table
  * uses the same array (a layer's own offset is its base pointer). Asked again for the same source, table and arrays in
- * one generation it does nothing. A key without a page becomes -1 in its place, so entries keep their rank. `out` (may
- * be NULL) receives a view of kind IC_INDEX_SLOT.
+ * one generation it does nothing: leave the arrays alone in between, and give each cache arrays of its own (a temporary
+ * that an allocator hands out twice would pass for mapped). A key without a page becomes -1 in its place, so entries
+ * keep their rank. `out` (may be NULL) receives a view of kind IC_INDEX_SLOT.
  *  @errors IC_ERROR_STALE*, IC_ERROR_INVALID_ARGUMENT @since 0.1 */
 IC_API ic_status ic_cache_remap(ic_cache *cache, const ic_remap_args *args, ic_index_view *out, ic_stream stream);
 
@@ -1300,8 +1339,11 @@ typedef struct ic_compact_args {
 IC_API ic_status ic_cache_compact_workspace_size(const ic_cache *cache, int32_t max_rows, size_t *size);
 
 /** Speculative decoding: of the rows that a draft's step 0 published keep the last *accepted* one of each request, in
- * the batch of the next step. Order: ic_cache_begin() with IC_BATCH_KEEP and the new rows, then this, then Shared
- * calls. @since 0.1 */
+ * the batch of the next step. Order: ic_cache_begin() with IC_BATCH_KEEP and the new rows, then this, then ic_forward()
+ * of the MTP layer with mode IC_LAYER_SHARED. Further steps of the same requests need IC_BATCH_KEEP only. Indices are
+ * taken as they are: that a later row also sees newer keys does not add them.
+ *  @errors IC_ERROR_STALE*, IC_ERROR_NO_BATCH, IC_ERROR_WORKSPACE_TOO_SMALL, IC_ERROR_INVALID_ARGUMENT (num_rows;
+ * publish_layer is no Full or MTP layer); CPU: IC_ERROR_OUT_OF_RANGE (rows) @since 0.1 */
 IC_API ic_status ic_cache_compact(ic_cache *cache, const ic_compact_args *args, ic_stream stream);
 
 /** Where an exported block lies. */
@@ -1333,7 +1375,8 @@ typedef struct ic_export_header {
 IC_API ic_status ic_cache_export_size(const ic_cache *cache, int32_t num_rows, uint32_t flags, size_t *size);
 
 /** Writes the publication of a source layer as logical indices, for another pipeline stage, prefill-decode transfer or
- * a recording. location: IC_MEMORY_HOST (CUDA: the copy is enqueued, use pinned memory) or IC_MEMORY_DEVICE.
+ * a recording. buffer: size bytes, at least ic_cache_export_size() of the open batch's rows, aligned to 8. location:
+ * IC_MEMORY_HOST (CUDA: the copy is enqueued, use pinned memory) or IC_MEMORY_DEVICE.
  *  @errors IC_ERROR_STALE*, IC_ERROR_BUFFER_TOO_SMALL, IC_ERROR_INVALID_ARGUMENT (scores that the cache does not keep)
  * @since 0.1 */
 IC_API ic_status ic_cache_export(ic_cache *cache, int32_t source_layer, uint32_t flags, int32_t location, void *buffer,
@@ -1344,13 +1387,14 @@ IC_API ic_status ic_cache_export(ic_cache *cache, int32_t source_layer, uint32_t
 /** Refuse a block of another numerics id with IC_ERROR_NUMERICS (by default it is accepted and reported). */
 #define IC_IMPORT_SAME_NUMERICS 0x2u
 
-/** Publishes an exported block in the current generation under publish_layer (-1 = the source layer of the block); its
- * rows must be the rows of the open batch. `header` (may be NULL) receives what the block says of itself, so that
- * another numerics id can be noticed. The block must lie in host memory for this call to read its header; on CUDA its
- * body is copied on `stream`.
+/** Publishes an exported block in the current generation under publish_layer (-1 = the source layer of the block), a
+ * layer that is Full here; its rows must be the rows of the open batch, and with IC_CACHE_SCORES it must have scores.
+ * buffer: aligned to 8, size at least the block's (more is ignored). `header` (may be NULL) receives what the block
+ * says of itself, so that another numerics id can be noticed. The block must lie in host memory for this call to read
+ * its header; on CUDA its body is copied on `stream`.
  *  @errors IC_ERROR_PARSE (not a block, truncated, an index list that is not ascending), IC_ERROR_SCHEDULE_HASH,
- * IC_ERROR_NUMERICS, IC_ERROR_HANDLE_MISMATCH (another k), IC_ERROR_INVALID_ARGUMENT (another number of rows),
- * IC_ERROR_OUT_OF_RANGE (an index beyond its row's range, CPU)
+ * IC_ERROR_NUMERICS, IC_ERROR_HANDLE_MISMATCH (another k; no scores), IC_ERROR_INVALID_ARGUMENT (another number of
+ * rows; publish_layer), IC_ERROR_OUT_OF_RANGE (an index beyond its row's range, CPU)
  *  @since 0.1 */
 IC_API ic_status ic_cache_import(ic_cache *cache, int32_t publish_layer, uint32_t flags, const void *buffer,
                                  size_t size, ic_export_header *header, ic_stream stream);
@@ -1370,7 +1414,9 @@ typedef struct ic_overlap_args {
 /** Initialiser. */
 #define IC_OVERLAP_ARGS_INIT {sizeof(ic_overlap_args), NULL, NULL, NULL}
 
-/** Compares two sets of logical indices row by row; both ascending, as a cache publishes them. @since 0.1 */
+/** Compares two sets of logical indices row by row; both ascending, as a cache publishes them, and with the same number
+ * of rows. Two layers of one cache are there at once when it has more than one slot (ic_schedule_get_cache_slot());
+ * an earlier forward's indices must have been copied. @since 0.1 */
 IC_API ic_status ic_index_overlap(ic_context *context, const ic_index_view *a, const ic_index_view *b,
                                   const ic_overlap_args *out, ic_stream stream);
 
