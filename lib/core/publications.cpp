@@ -36,8 +36,8 @@ Publications::Publications(const Schedule &schedule, int32_t max_rows, int32_t n
     const GlobalLayer id{layer};
     const auto source = schedule.source(id);
     const auto slot = source ? schedule.cache_slot(*source, num_slots) : std::nullopt;
-    routes_.push_back({static_cast<int32_t>(schedule.mode(id)), slot.value_or(0), schedule.has_indexer(id),
-                       schedule.is_mtp(id)});
+    routes_.push_back(
+        {static_cast<int32_t>(schedule.mode(id)), slot.value_or(0), schedule.has_indexer(id), schedule.is_mtp(id)});
   }
   forced_.assign(layers, 0);
   touched_.assign(layers, 0);
@@ -52,7 +52,8 @@ void Publications::begin(int32_t rows, uint64_t capture_id, bool keep) noexcept 
   for (size_t layer = 0; layer < forced_.size(); ++layer) {
     // A kept publication of a layer that was forced to Full still serves the layers behind it.
     const Slot &slot = slots_[static_cast<size_t>(routes_[layer].slot)];
-    const bool kept = keep && forced_[layer] == IC_LAYER_FULL && slot.complete && slot.source == static_cast<int32_t>(layer);
+    const bool kept =
+        keep && forced_[layer] == IC_LAYER_FULL && slot.complete && slot.source == static_cast<int32_t>(layer);
     if (!kept) forced_[layer] = 0;
   }
   for (Slot &slot : slots_) {
@@ -95,8 +96,7 @@ int32_t Publications::source_of(int32_t layer) const {
 Publications::Plan Publications::plan(int32_t layer, int32_t mode) const {
   require_open();
   const int32_t layers = static_cast<int32_t>(routes_.size());
-  if (layer < 0 || layer >= layers)
-    fail(IC_ERROR_INVALID_ARGUMENT, "layer is %d; allowed: 0 to %d", layer, layers - 1);
+  if (layer < 0 || layer >= layers) fail(IC_ERROR_INVALID_ARGUMENT, "layer is %d; allowed: 0 to %d", layer, layers - 1);
   if (mode == IC_LAYER_REINDEX)
     fail(IC_ERROR_UNSUPPORTED, "mode is IC_LAYER_REINDEX; scoring inside a candidate list is not implemented");
   if (mode != 0 && mode != IC_LAYER_FULL && mode != IC_LAYER_SHARED)
@@ -126,20 +126,25 @@ int32_t Publications::require_rows(int32_t source, bool same_rows) const {
       fail(IC_ERROR_STALE_OVERWRITTEN,
            "layer %d published in generation %llu, but layer %d has overwritten its slot %d (%zu slots)", source,
            number(touched), slot.source, slot_of(source), slots_.size());
+    if (touched == 0 && effective_mode(source) == IC_LAYER_SHARED)
+      fail(IC_ERROR_STALE_UNPUBLISHED,
+           "layer %d is Shared and has never published on this cache; its source is layer %d", source,
+           source_of(source));
     if (touched == 0)
-      fail(IC_ERROR_STALE_UNPUBLISHED, "layer %d has never published on this cache; run it Full, or import, first", source);
-    fail(IC_ERROR_STALE, "layer %d last published in generation %llu; the open generation is %llu", source, number(touched),
-         number(generation_));
+      fail(IC_ERROR_STALE_UNPUBLISHED, "layer %d has never published on this cache; run it Full, or import, first",
+           source);
+    fail(IC_ERROR_STALE, "layer %d last published in generation %llu; the open generation is %llu", source,
+         number(touched), number(generation_));
   }
   if (slot.capture_id != capture_id_)
     fail(IC_ERROR_STALE_CAPTURE, "layer %d was published under capture_id %llu; the batch has capture_id %llu", source,
          number(slot.capture_id), number(capture_id_));
   if (!slot.complete)
-    fail(IC_ERROR_STALE_INCOMPLETE, "layer %d has covered %d of %d rows; run its other parts first", source, slot.covered,
-         slot.rows);
+    fail(IC_ERROR_STALE_INCOMPLETE, "layer %d has covered %d of %d rows; run its other parts first", source,
+         slot.covered, slot.rows);
   if (same_rows && slot.rows != rows_)
-    fail(IC_ERROR_STALE_ROWS, "layer %d was published for %d rows; the batch has %d: call ic_cache_compact() first", source,
-         slot.rows, rows_);
+    fail(IC_ERROR_STALE_ROWS, "layer %d was published for %d rows; the batch has %d: call ic_cache_compact() first",
+         source, slot.rows, rows_);
   return slot.rows;
 }
 
@@ -148,8 +153,9 @@ void Publications::require_uncovered(const Plan &plan, RowRange part) const {
   if (slot.source != plan.layer || slot.generation != generation_ || slot.carried) return;
   const bool free = each_word(part, [&](size_t word, uint64_t mask) { return (slot.rows_covered[word] & mask) == 0; });
   if (!free)
-    fail(IC_ERROR_PART_OVERLAP, "layer %d: rows %d to %d overlap rows that it has already covered in generation %llu (%d of %d)",
-         plan.layer, part.begin, part.begin + part.count - 1, static_cast<unsigned long long>(generation_), slot.covered,
+    fail(IC_ERROR_PART_OVERLAP,
+         "layer %d: rows %d to %d overlap rows that it has already covered in generation %llu (%d of %d)", plan.layer,
+         part.begin, part.begin + part.count - 1, static_cast<unsigned long long>(generation_), slot.covered,
          slot.rows);
 }
 
@@ -202,7 +208,8 @@ void Publications::publish(int32_t layer) noexcept {
 }
 
 void Publications::note_shared(int32_t layer, int32_t mode) noexcept {
-  if (mode == IC_LAYER_SHARED && !routes_[static_cast<size_t>(layer)].is_mtp) forced_[static_cast<size_t>(layer)] = mode;
+  if (mode == IC_LAYER_SHARED && !routes_[static_cast<size_t>(layer)].is_mtp)
+    forced_[static_cast<size_t>(layer)] = mode;
 }
 
 }  // namespace ic

@@ -182,7 +182,7 @@ class Resolver {
     if (!request_.allow_precedence) {
       fail(IC_ERROR_SCHEDULE_CONFLICT,
            "layer %d: %s says %s, %s says %s (they disagree on %d of %zu layers); allowed: agreement, or the "
-           "precedence flag",
+           "flag IC_SCHEDULE_PRECEDENCE",
            layer, strong.name.c_str(), strong_word, weak.name.c_str(), weak_word, differing, strong.letters.size());
     }
     parts_.conflicts.push_back(strong.name + " and " + weak.name + " disagree on " + text(differing) + " of " +

@@ -244,6 +244,7 @@ TEST(CapiSchedule, DescsThatAreRefused) {
   desc.offset = 0;
   desc.pattern = "FFSS";
   expect_refused(desc, IC_ERROR_SCHEDULE_CONFLICT, "layer 3");
+  expect_refused(desc, IC_ERROR_SCHEDULE_CONFLICT, "IC_SCHEDULE_PRECEDENCE");
   desc.flags = IC_SCHEDULE_PRECEDENCE;
   EXPECT_EQ(layer_info(create(desc), 3).mode, IC_LAYER_SHARED);
   desc.freq = 0;
