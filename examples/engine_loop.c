@@ -121,12 +121,12 @@ static void begin(ic_cache *cache, const Rows *rows, uint32_t flags) {
 
 /* ------------------------------------------------------------------------------------------------------ one layer */
 
-static void run_layer(ic_cache *cache, int32_t layer, int32_t mode, Rows *rows) {
+static void run_layer(int stage, int32_t layer, int32_t mode, Rows *rows) {
   static Projection x[kMaxRows];
   static uint8_t q[kMaxRows][kHeads * kDim];
   static float q_scale[kMaxRows][kHeads], out[kMaxRows][kOut];
   static int64_t key_slots[kMaxRows];
-  static int32_t slots[kMaxRows][IC_K_PADDED(kTopK)], lengths[kMaxRows];
+  static int32_t slots[2][kMaxRows][IC_K_PADDED(kTopK)], lengths[2][kMaxRows]; /* [stage]: see ic_cache_remap() */
   ic_layer_info info = IC_LAYER_INFO_INIT;
   CHECK(ic_schedule_get_layer(schedule, layer, &info));
   if (mode == 0) mode = info.mode;
@@ -193,7 +193,7 @@ static void run_layer(ic_cache *cache, int32_t layer, int32_t mode, Rows *rows) 
                                   .attention = layer == kOwn ? NULL : &attend,
                                   .workspace = workspace,
                                   .workspace_size = workspace_size};
-    CHECK(ic_forward(cache, &args, NULL, NULL));
+    CHECK(ic_forward(stages[stage], &args, NULL, NULL));
   }
 
   ic_index_view view = IC_INDEX_VIEW_INIT, slot_view = IC_INDEX_VIEW_INIT;
@@ -201,15 +201,15 @@ static void run_layer(ic_cache *cache, int32_t layer, int32_t mode, Rows *rows) 
                                .source_layer = info.source_layer,
                                .layout = IC_LAYOUT_PAGED,
                                .block_table = kv.block_table,
-                               .slots = slots[0],
-                               .lengths = lengths};
-  CHECK(ic_cache_get_view(cache, info.source_layer, &view));
-  CHECK(ic_cache_remap(cache, &remap, &slot_view, NULL));
+                               .slots = slots[stage][0],
+                               .lengths = lengths[stage]};
+  CHECK(ic_cache_get_view(stages[stage], info.source_layer, &view));
+  CHECK(ic_cache_remap(stages[stage], &remap, &slot_view, NULL));
   for (int32_t r = 0; r < rows->count; ++r) {
     float own[kOut], update[kHidden];
     if (key_data) check_key(&keys, &x[r], layer, rows->position[r], key_slots[r]);
     if (mode == IC_LAYER_FULL) check_selection(&keys, rows, r, q[r], q_scale[r], x[r].w, &view);
-    attend_slots(own, x[r].mla_q, kv.data, slots[r], lengths[r]);
+    attend_slots(own, x[r].mla_q, kv.data, slots[stage][r], lengths[stage][r]);
     if (layer == kOwn) memcpy(out[r], own, sizeof own);
     for (int i = 0; i < kOut; ++i)
       if (!(fabsf(out[r][i] - own[i]) < 1e-5f))
@@ -261,7 +261,7 @@ static void draft(Rows *rows, Request *const *requests, const int32_t *last_row,
   static Rows step;
   static int32_t expected[kSeqs][IC_K_PADDED(kTopK)];
   ic_index_view view = IC_INDEX_VIEW_INIT;
-  run_layer(stages[1], kMtp, 0, rows);
+  run_layer(1, kMtp, 0, rows);
   CHECK(ic_cache_get_view(stages[1], kMtp, &view));
   step.count = 0;
   for (int32_t i = 0; i < count; ++i) {
@@ -289,7 +289,7 @@ static void draft(Rows *rows, Request *const *requests, const int32_t *last_row,
                                     .workspace_size = workspace_size};
       CHECK(ic_cache_compact(stages[1], &args, NULL));
     }
-    run_layer(stages[1], kMtp, IC_LAYER_SHARED, &step);
+    run_layer(1, kMtp, IC_LAYER_SHARED, &step);
     CHECK(ic_cache_get_view(stages[1], kMtp, &view));
     for (int32_t i = 0; i < count; ++i)
       if (memcmp(expected[i], view.indices + i * view.row_stride, sizeof expected[i]))
@@ -324,7 +324,7 @@ static void forward(Request **running, int32_t chunk, int use_drafts) {
   for (int stage = 0; stage < 2; ++stage) begin(stages[stage], &rows, 0);
   for (int32_t layer = 0; layer < kLayers; ++layer) {
     if (layer == kCut) cross_cut(rows.count);
-    run_layer(stages[layer >= kCut], layer, 0, &rows);
+    run_layer(layer >= kCut, layer, 0, &rows);
     if (layer == 2) measure_overlap(0, 2);
   }
   ++num_forwards;
