@@ -79,7 +79,7 @@
  * Values in device memory (row_seq, key_begin, key_end, block tables, slots, indices) are never trusted: an illegal
  * one makes its row or key absent and never reads or writes out of bounds; operations on a cache also set a bit that
  * ic_cache_faults() returns. The CPU backend looks at them on the host first and refuses with IC_ERROR_OUT_OF_RANGE
- * where a function says so; the pages of latent KV are not among these: a wrong one is a fault on every backend.
+ * where a function says so.
  *
  * Threads.
  *     | handle                                                     | may be used by                             |
@@ -947,7 +947,8 @@ typedef struct ic_attention_args {
   const void *q;
   /** Elements from row to row; 0 = dense */
   int64_t q_row_stride;
-  /** Latent KV. A page or vector outside of the pool is skipped and sets IC_FAULT_PAGE, on the CPU too */
+  /** Latent KV. A page or vector outside of the pool is skipped and sets IC_FAULT_PAGE (ic_forward() on the CPU:
+   * IC_ERROR_OUT_OF_RANGE) */
   const ic_pool *kv;
   /** [num_heads] device memory: a logit per head that joins the softmax's denominator, not the LSE; NULL = none */
   const float *sink;
@@ -1204,7 +1205,8 @@ IC_API ic_status ic_forward_workspace_size(const ic_cache *cache, int32_t max_ro
  * the part's indices (its row 0 is row_begin), valid until the slot is written again.
  *  @errors IC_ERROR_NO_BATCH, IC_ERROR_STALE*, IC_ERROR_PART_OVERLAP, IC_ERROR_INVALID_ARGUMENT, IC_ERROR_NULL_POINTER,
  * IC_ERROR_MISALIGNED, IC_ERROR_WORKSPACE_TOO_SMALL, IC_ERROR_HANDLE_MISMATCH, IC_ERROR_SCHEDULE_INVALID (Full without
- * an indexer), IC_ERROR_UNSUPPORTED; CPU: IC_ERROR_OUT_OF_RANGE (slots of new_keys, pages or vectors of `keys`)
+ * an indexer), IC_ERROR_UNSUPPORTED; CPU: IC_ERROR_OUT_OF_RANGE (slots of new_keys, pages or vectors of `keys` and
+ * of attention's `kv`)
  *  @since 0.1 */
 IC_API ic_status ic_forward(ic_cache *cache, const ic_forward_args *args, ic_index_view *out, ic_stream stream);
 

@@ -15,8 +15,8 @@ using namespace ic;
 
 void require_backend(int32_t backend) {
   if (backend != IC_BACKEND_CPU && backend != IC_BACKEND_CUDA)
-    fail(IC_ERROR_INVALID_ARGUMENT, "backend is %d; allowed: IC_BACKEND_CPU (%d), IC_BACKEND_CUDA (%d)", backend, IC_BACKEND_CPU,
-         IC_BACKEND_CUDA);
+    fail(IC_ERROR_INVALID_ARGUMENT, "backend is %d; allowed: IC_BACKEND_CPU (%d), IC_BACKEND_CUDA (%d)", backend,
+         IC_BACKEND_CPU, IC_BACKEND_CUDA);
 }
 
 std::unique_ptr<Backend> make_backend(const ic_context_desc &desc) {

@@ -76,6 +76,7 @@ ForwardRequest read_request(const ic_forward_args &given, const Publications::Pl
     if (request.new_keys)
       check_slot_values(request.new_keys->slots, request.new_keys->count, request.keys, "args->keys");
     if (plan.full) check_pool_values(batch, part, request.keys, "args->keys");
+    if (request.attention) check_pool_values(batch, part, request.attention->kv, "args->attention->kv");
   }
   return request;
 }

@@ -15,7 +15,8 @@ void check(const ic_indexer_desc &desc, const Backend &backend) {
   require_range(desc.num_heads, 1, 128, "desc->num_heads");
   if (desc.head_dim != 32 && desc.head_dim != 64 && desc.head_dim != 128)
     fail(IC_ERROR_INVALID_ARGUMENT, "desc->head_dim is %d; allowed: 32, 64, 128", desc.head_dim);
-  if (desc.dtype == IC_DTYPE_FP4) fail(IC_ERROR_UNSUPPORTED, "desc->dtype is IC_DTYPE_FP4; fp4 keys are not implemented");
+  if (desc.dtype == IC_DTYPE_FP4)
+    fail(IC_ERROR_UNSUPPORTED, "desc->dtype is IC_DTYPE_FP4; fp4 keys are not implemented");
   if (dtype_bytes(desc.dtype) == 0)
     fail(IC_ERROR_INVALID_ARGUMENT, "desc->dtype is %d; allowed: IC_DTYPE_F32, _F16, _BF16, _E4M3", desc.dtype);
   if ((backend.indexer_dtypes() >> desc.dtype & 1u) == 0)

@@ -23,11 +23,12 @@ constexpr const char *kCpuIsas = "[\"portable\"]";
 struct BuildInfo {
   char text[640];
   BuildInfo() noexcept {
-    std::snprintf(text, sizeof text,
-                  "{\"version\": \"%d.%d.%d\", \"git\": \"%s\", \"compiler\": \"%s\", \"cuda\": %s, \"cuda_archs\": %s, "
-                  "\"cpu_isas\": %s}",
-                  IC_VERSION_MAJOR, IC_VERSION_MINOR, IC_VERSION_PATCH, ic::build_git_id(), IC_COMPILER,
-                  ic::cuda_build_version(), ic::cuda_build_archs(), kCpuIsas);
+    std::snprintf(
+        text, sizeof text,
+        "{\"version\": \"%d.%d.%d\", \"git\": \"%s\", \"compiler\": \"%s\", \"cuda\": %s, \"cuda_archs\": %s, "
+        "\"cpu_isas\": %s}",
+        IC_VERSION_MAJOR, IC_VERSION_MINOR, IC_VERSION_PATCH, ic::build_git_id(), IC_COMPILER, ic::cuda_build_version(),
+        ic::cuda_build_archs(), kCpuIsas);
   }
 };
 

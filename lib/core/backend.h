@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a backend must be able to do. All arguments have been checked against the API's contracts; what arrays contain has not.
+// What a backend must be able to do. All arguments have been checked against the API's contracts; what arrays contain
+// has not.
 #pragma once
 
 #include <cstddef>

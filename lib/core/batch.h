@@ -32,10 +32,10 @@ struct Batch {
 
 /// What a pool's vectors are, for its strides and its alignment.
 struct VectorLayout {
-  int64_t bytes;        // one vector
-  int64_t page_extra;   // bytes per token behind the vectors of a page (e4m3 scales)
-  int64_t alignment;    // of data and strides
-  bool scales;          // contiguous: a scales array belongs to it
+  int64_t bytes;       // one vector
+  int64_t page_extra;  // bytes per token behind the vectors of a page (e4m3 scales)
+  int64_t alignment;   // of data and strides
+  bool scales;         // contiguous: a scales array belongs to it
 };
 VectorLayout index_key_layout(int32_t head_dim, int32_t dtype) noexcept;
 VectorLayout kv_layout(int32_t d_latent, int32_t d_rope, int32_t kv_dtype) noexcept;

@@ -49,8 +49,8 @@ struct ForwardRequest {
   int32_t mode = 0;  // as the caller gave it
   RowRange part{};
   std::optional<WriteKeysParams> new_keys;
-  QueryView queries{};  // Full
-  PoolView keys{};      // Full
+  QueryView queries{};                    // Full
+  PoolView keys{};                        // Full
   std::optional<AttendParams> attention;  // indices, lengths and workspace are filled in by the cache
   void *workspace = nullptr;
   size_t workspace_size = 0;

@@ -34,7 +34,8 @@ struct Allocator {
 }  // namespace ic
 
 struct ic_context final : ic::RefCounted {
-  ic_context(std::unique_ptr<ic::Backend> backend_in, const ic::Log &log_in) : backend(std::move(backend_in)), log(log_in) {}
+  ic_context(std::unique_ptr<ic::Backend> backend_in, const ic::Log &log_in)
+      : backend(std::move(backend_in)), log(log_in) {}
   const std::unique_ptr<ic::Backend> backend;
   const ic::Log log;
 };

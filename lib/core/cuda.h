@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CUDA side of the library as the rest sees it. Defined in lib/cuda/ by a build with CUDA and in lib/cuda_absent/ by one without.
+// The CUDA side of the library as the rest sees it. Defined in lib/cuda/ by a build with CUDA and in lib/cuda_absent/
+// by one without.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,8 @@ struct CudaOptions {
   Allocator allocator;
 };
 
-/// Fails with IC_ERROR_CUDA_NOT_BUILT, _NO_DRIVER, _NO_DEVICE, _UNSUPPORTED_DEVICE or IC_ERROR_CUDA. Every kernel is loaded here.
+/// Fails with IC_ERROR_CUDA_NOT_BUILT, _NO_DRIVER, _NO_DEVICE, _UNSUPPORTED_DEVICE or IC_ERROR_CUDA. Every kernel is
+/// loaded here.
 std::unique_ptr<Backend> make_cuda_backend(const CudaOptions &options);
 
 /// Usable devices. Fails with IC_ERROR_CUDA_NOT_BUILT or IC_ERROR_CUDA_NO_DRIVER.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How code inside the library reports an error: a status and a text, thrown; the C boundary turns it into a status code.
+// How code inside the library reports an error: a status and a text, thrown; the C boundary turns it into a status
+// code.
 #pragma once
 
 #include <cstdarg>

@@ -85,9 +85,9 @@ class Publications {
   const Slot &slot_for(int32_t layer) const noexcept { return slots_[static_cast<size_t>(slot_of(layer))]; }
   Slot &slot_for(int32_t layer) noexcept { return slots_[static_cast<size_t>(slot_of(layer))]; }
 
-  std::vector<Route> routes_;       // per layer
-  std::vector<int32_t> forced_;     // per layer: 0 or the IC_LAYER_* that a call forced in this generation
-  std::vector<uint64_t> touched_;   // per layer: last generation in which it wrote, or was carried; 0 = never
+  std::vector<Route> routes_;      // per layer
+  std::vector<int32_t> forced_;    // per layer: 0 or the IC_LAYER_* that a call forced in this generation
+  std::vector<uint64_t> touched_;  // per layer: last generation in which it wrote, or was carried; 0 = never
   std::vector<Slot> slots_;
   int32_t num_stack_layers_;
   int32_t rows_ = -1;  // -1: no generation is open

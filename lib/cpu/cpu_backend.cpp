@@ -64,8 +64,8 @@ class CpuBackend final : public Backend {
     return cpu::scores_workspace_size(executor_, limits.num_heads, limits.head_dim);
   }
   size_t score_select_workspace_size(const ScoreLimits &limits) const override {
-    return cpu::score_select_workspace_size(executor_, limits.max_rows, limits.max_key_end, limits.num_heads, limits.head_dim,
-                                            limits.k);
+    return cpu::score_select_workspace_size(executor_, limits.max_rows, limits.max_key_end, limits.num_heads,
+                                            limits.head_dim, limits.k);
   }
   size_t select_workspace_size(int32_t max_rows, int32_t max_end, int32_t k) const override {
     return cpu::select_workspace_size(executor_, max_rows, max_end, k);
@@ -107,8 +107,8 @@ cpu::Isa choose_isa(int32_t wanted) {
   if (wanted == IC_CPU_ISA_AUTO) return cpu::best_isa();
   const auto isa = static_cast<cpu::Isa>(wanted);
   if (!cpu::isa_available(isa))
-    fail(IC_ERROR_UNSUPPORTED, "cpu_isa is %d (%s), which this machine does not run; best here: %s", wanted, cpu::isa_name(isa),
-         cpu::isa_name(cpu::best_isa()));
+    fail(IC_ERROR_UNSUPPORTED, "cpu_isa is %d (%s), which this machine does not run; best here: %s", wanted,
+         cpu::isa_name(isa), cpu::isa_name(cpu::best_isa()));
   return isa;
 }
 

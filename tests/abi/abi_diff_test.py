@@ -270,7 +270,9 @@ class AgainstTags(unittest.TestCase):
 
     def git(self, *arguments: str) -> None:
         who = {f"GIT_{role}_{key}": "test@example.org" for role in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")}
-        subprocess.run(["git", "-C", str(self.root), *arguments], check=True, capture_output=True, env=os.environ | ALONE | who)
+        subprocess.run(
+            ["git", "-C", str(self.root), *arguments], check=True, capture_output=True, env=os.environ | ALONE | who
+        )
 
     def commit(self, header: str, *tags: str) -> None:
         (self.root / "include" / "indexcache.h").write_text(header)

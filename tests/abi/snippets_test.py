@@ -37,7 +37,12 @@ class Snippets(unittest.TestCase):
                 self.assertTrue(name in known or family, f"{document.name} names {name}")
 
     def test_links_of_the_documents_lead_somewhere(self):
-        for document in [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+        for document in [
+            ROOT / "README.md",
+            ROOT / "CHANGELOG.md",
+            ROOT / "CONTRIBUTING.md",
+            *(ROOT / "docs").rglob("*.md"),
+        ]:
             for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
                 if not target.startswith("http"):
                     self.assertTrue((document.parent / target).exists(), f"{document.name} links to {target}")

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 #include <random>
+#include <string>
 #include <tuple>
 #include <type_traits>
 
@@ -89,25 +90,25 @@ TEST_F(DeviceValues, RowsThatBecomeIllegalAreEmpty) {
   }
 }
 
-TEST_F(DeviceValues, PagesThatBecomeIllegalAreAbsent) {
+TEST_F(DeviceValues, PagesThatBecomeIllegalAreRefused) {
   begin();
   ASSERT_EQ(run_full(false), IC_OK) << last_error();
   for (const int32_t page : {-2, 2, std::numeric_limits<int32_t>::max(), std::numeric_limits<int32_t>::min()}) {
     SCOPED_TRACE(page);
-    // Attention looks the KV pages up itself, after selection.
     problem.kv_pages[1] = page;
     problem.shared.attention = &problem.attend;
-    ASSERT_EQ(problem.call_shared(), IC_OK) << last_error();
-    EXPECT_EQ(take_faults(), static_cast<uint32_t>(IC_FAULT_PAGE));
-    for (int32_t row = 3; row < kRows; ++row)
-      for (int32_t head = 0; head < SmallProblem::kAttentionHeads; ++head)
-        EXPECT_EQ(problem.attend.lse[row * SmallProblem::kAttentionHeads + head],
-                  -std::numeric_limits<float>::infinity())
-            << "sequence 1 has no keys left";
+    EXPECT_EQ(problem.call_shared(), IC_ERROR_OUT_OF_RANGE);
+    EXPECT_NE(last_error().find("args->attention->kv"), std::string::npos) << last_error();
+    EXPECT_NE(last_error().find("page " + std::to_string(page)), std::string::npos) << last_error();
+    EXPECT_EQ(take_faults(), 0u);
   }
   problem.kv_pages[1] = -1;  // absent, which is legal
   ASSERT_EQ(problem.call_shared(), IC_OK) << last_error();
   EXPECT_EQ(take_faults(), 0u);
+  for (int32_t row = 3; row < kRows; ++row)
+    for (int32_t head = 0; head < SmallProblem::kAttentionHeads; ++head)
+      EXPECT_EQ(problem.attend.lse[row * SmallProblem::kAttentionHeads + head], -std::numeric_limits<float>::infinity())
+          << "sequence 1 has no keys left";
 }
 
 TEST_F(DeviceValues, SlotsThatDoNotFit) {

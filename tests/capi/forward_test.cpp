@@ -60,7 +60,8 @@ TEST(Forward, PartsInAnyOrderGiveTheSameBits) {
   ASSERT_IC_OK(engine.forward({.layer = 0, .attention_out = whole.data()}, &view));
   const std::vector<int32_t> indices(view.indices, view.indices + engine.rows() * view.row_stride);
   ASSERT_IC_OK(engine.begin());
-  for (const auto &[begin, count] : std::vector<std::pair<int32_t, int32_t>>{{130, engine.rows() - 130}, {0, 1}, {1, 99}, {100, 0}, {100, 30}})
+  for (const auto &[begin, count] :
+       std::vector<std::pair<int32_t, int32_t>>{{130, engine.rows() - 130}, {0, 1}, {1, 99}, {100, 0}, {100, 30}})
     ASSERT_IC_OK(engine.forward({.layer = 0,
                                  .row_begin = begin,
                                  .row_count = count,
@@ -145,8 +146,8 @@ TEST(Forward, NewKeysAreWrittenInEveryMode) {
   for (const int32_t layer : {0, 1}) {
     ASSERT_IC_OK(engine.forward({.layer = layer, .new_keys = &keys}, &view));
     for (const size_t i : {size_t{0}, size_t{2}})
-      EXPECT_EQ(std::memcmp(&engine.keys(layer)[static_cast<size_t>(slots[i]) * ToyEngine::kDim], &fresh[i * ToyEngine::kDim],
-                            ToyEngine::kDim * sizeof(float)),
+      EXPECT_EQ(std::memcmp(&engine.keys(layer)[static_cast<size_t>(slots[i]) * ToyEngine::kDim],
+                            &fresh[i * ToyEngine::kDim], ToyEngine::kDim * sizeof(float)),
                 0);
     engine.expect_selection(view, 0);  // layer 0 scored with the new keys; layer 1 reads layer 0
   }
@@ -188,13 +189,15 @@ TEST(Forward, ScoresOfTheSelectedKeysAreKept) {
   args.queries = &queries;
   args.keys = &keys;
   args.scores = scores.data();
-  ASSERT_IC_OK(ic_indexer_scores_workspace_size(engine.indexer.get(), engine.rows(), batch.max_key_end, &args.workspace_size));
+  ASSERT_IC_OK(
+      ic_indexer_scores_workspace_size(engine.indexer.get(), engine.rows(), batch.max_key_end, &args.workspace_size));
   Workspace workspace;
   args.workspace = workspace.get(args.workspace_size);
   ASSERT_IC_OK(ic_indexer_scores(engine.indexer.get(), &batch, &args, nullptr));
   for (int32_t row = 0; row < view.num_rows; ++row)
     for (int32_t i = 0; i < view.lengths[row]; ++i) {
-      const size_t at = static_cast<size_t>(row) * columns + static_cast<size_t>(view.indices[row * view.row_stride + i]);
+      const size_t at =
+          static_cast<size_t>(row) * columns + static_cast<size_t>(view.indices[row * view.row_stride + i]);
       ASSERT_EQ(view.scores[row * view.row_stride + i], scores[at]);
     }
 }

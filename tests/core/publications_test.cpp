@@ -62,7 +62,8 @@ TEST(Publications, SharedNeedsEveryRowOnceInAnyOrder) {
   run_part(publications, 0, {63, 2});
   EXPECT_EQ(shared_status(publications, 2), IC_ERROR_STALE_INCOMPLETE);
   const auto plan = publications.plan(0, 0);
-  for (const RowRange overlap : {RowRange{0, 1}, RowRange{64, 1}, RowRange{64, 10}, RowRange{150, 51}, RowRange{0, 300}})
+  for (const RowRange overlap :
+       {RowRange{0, 1}, RowRange{64, 1}, RowRange{64, 10}, RowRange{150, 51}, RowRange{0, 300}})
     EXPECT_EQ(status_of([&] { publications.require_uncovered(plan, overlap); }), IC_ERROR_PART_OVERLAP);
   run_part(publications, 0, {65, 135});
   EXPECT_EQ(shared_status(publications, 1), IC_OK);
@@ -84,7 +85,8 @@ TEST(Publications, CoverageAgainstABooleanPerRow) {
       bool free = true;
       for (int32_t row = begin; row < begin + count; ++row) free = free && !covered[static_cast<size_t>(row)];
       const auto plan = publications.plan(0, 0);
-      ASSERT_EQ(status_of([&] { publications.require_uncovered(plan, {begin, count}); }), free ? IC_OK : IC_ERROR_PART_OVERLAP);
+      ASSERT_EQ(status_of([&] { publications.require_uncovered(plan, {begin, count}); }),
+                free ? IC_OK : IC_ERROR_PART_OVERLAP);
       if (!free) continue;
       run_part(publications, 0, {begin, count});
       for (int32_t row = begin; row < begin + count; ++row) covered[static_cast<size_t>(row)] = true;

@@ -127,7 +127,8 @@ TEST_F(IndexSets, OverlapEqualsSets) {
   const auto draw = [&](int32_t *list, int32_t &length) {
     std::set<int32_t> chosen;
     const int32_t wanted = std::uniform_int_distribution<int32_t>(0, kK)(random);
-    while (static_cast<int32_t>(chosen.size()) < wanted) chosen.insert(std::uniform_int_distribution<int32_t>(0, 70)(random));
+    while (static_cast<int32_t>(chosen.size()) < wanted)
+      chosen.insert(std::uniform_int_distribution<int32_t>(0, 70)(random));
     std::copy(chosen.begin(), chosen.end(), list);
     length = wanted;
   };

@@ -16,24 +16,10 @@ def read_steps(work: pathlib.Path) -> list[dict]:
     for line in (work / "steps").read_text().splitlines():
         name, status, seconds, command = line.split("\t")
         result_file = work / f"{name}.json"
-        result = (
-            json.loads(result_file.read_text())
-            if result_file.exists()
-            else {"testsuites": []}
-        )
-        cases = [
-            (suite["name"], case)
-            for suite in result["testsuites"]
-            for case in suite["testsuite"]
-        ]
-        run = [
-            (suite, case)
-            for suite, case in cases
-            if case["status"] == "RUN" and case["result"] == "COMPLETED"
-        ]
-        failed = [
-            f"{suite}.{case['name']}" for suite, case in run if case.get("failures")
-        ]
+        result = json.loads(result_file.read_text()) if result_file.exists() else {"testsuites": []}
+        cases = [(suite["name"], case) for suite in result["testsuites"] for case in suite["testsuite"]]
+        run = [(suite, case) for suite, case in cases if case["status"] == "RUN" and case["result"] == "COMPLETED"]
+        failed = [f"{suite}.{case['name']}" for suite, case in run if case.get("failures")]
         steps.append(
             {
                 "name": name,
@@ -57,9 +43,7 @@ def describe_card() -> dict:
         "--id=0",
     ]
     try:
-        line = subprocess.run(
-            query, capture_output=True, text=True, check=True
-        ).stdout.splitlines()[0]
+        line = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]
     except (OSError, subprocess.CalledProcessError, IndexError):
         return {
             "card": "unknown",
@@ -68,9 +52,7 @@ def describe_card() -> dict:
             "memory": "unknown",
         }
     values = [value.strip() for value in line.split(",")]
-    return dict(
-        zip(["card", "driver", "compute_capability", "memory"], values, strict=True)
-    )
+    return dict(zip(["card", "driver", "compute_capability", "memory"], values, strict=True))
 
 
 def sanitizer_version() -> str | None:
@@ -119,21 +101,15 @@ def main() -> int:
         "compute_sanitizer": sanitizer_version(),
         "steps": steps,
     }
-    slug = re.sub(
-        r"[^a-z0-9]+", "-", result["card"].lower().removeprefix("nvidia ")
-    ).strip("-")
+    slug = re.sub(r"[^a-z0-9]+", "-", result["card"].lower().removeprefix("nvidia ")).strip("-")
     stem = f"{slug}-{now:%Y-%m-%d}-tests"
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / f"{stem}.json").write_text(json.dumps(result, indent=2) + "\n")
     (args.out / f"{stem}.log").write_text(log)
     print_table(steps)
     if result["compute_sanitizer"] is None:
-        print(
-            "compute-sanitizer is not on this machine: memory accesses have not been checked"
-        )
-    print(
-        f"{result['card']}, driver {result['driver']}, commit {args.commit}: {args.out / stem}.json"
-    )
+        print("compute-sanitizer is not on this machine: memory accesses have not been checked")
+    print(f"{result['card']}, driver {result['driver']}, commit {args.commit}: {args.out / stem}.json")
     return 0 if result["passed"] else 1
 
 
