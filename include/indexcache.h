@@ -51,8 +51,9 @@
  * only ever grow at their end. A smaller struct_size (an older header) is extended by zeros; a larger one (a newer
  * header) is accepted when the part that this library does not know is zero, else IC_ERROR_UNKNOWN_FIELD. Flag bits
  * that are not listed are refused. The two structs tagged @frozen have no struct_size and never change. Structs that
- * the library fills (the *_info structs, ic_index_view, ic_device_caps) are written up to the caller's struct_size.
- * There is no padding in any struct. Fields named reserved must be zero.
+ * the library fills (the *_info structs, ic_index_view, ic_device_caps) are written up to the caller's struct_size;
+ * what a newer header has behind this library's fields becomes zero. There is no padding in any struct. Fields named
+ * reserved must be zero.
  *
  * Errors. A function that can fail returns ic_status. Everything that the host can see is checked before any work
  * starts: after an error nothing has been changed and out parameters are untouched (create functions set *out to
@@ -67,10 +68,10 @@
  *
  * Memory. "Device memory" is host memory on the CPU backend and GPU memory on CUDA. Arrays of rows, keys, indices and
  * scores are device memory. Pointers are aligned to their element (int64_t: 8, int32_t and float: 4, bf16 and fp16: 2);
- * workspaces to 256 bytes. Strides count elements unless they end in _bytes; stride 0 means dense. No operation
- * allocates: each has a workspace size query that depends on maxima only, and what it says is enough for every smaller
- * call. Workspace sizes are multiples of 256 (0: none is needed), a workspace needs no clearing, and operations that
- * run one after the other, also on different caches, may have the same one.
+ * workspaces to 256 bytes. Strides count elements unless they end in _bytes; stride 0 means dense. A stride of
+ * rows is below 2^31. No operation allocates: each has a workspace size query that depends on maxima only, and what it
+ * says is enough for every smaller call. Workspace sizes are multiples of 256 (0: none is needed), a workspace needs no
+ * clearing, and operations that run one after the other, also on different caches, may have the same one.
  *
  * Streams. Operations on the CUDA backend are asynchronous on `stream`, a cudaStream_t or CUstream (NULL = the legacy
  * default stream); order between streams is the caller's. They may be captured into a CUDA graph. On the CPU backend
@@ -1041,7 +1042,7 @@ typedef struct ic_cache_desc {
   const ic_attention *attention;
   /** Most rows of a batch: 1 to 2^20 */
   int32_t max_rows;
-  /** 0 = 1; more for side streams, or to keep several sources at once */
+  /** 0 = 1, at most 4096; more than one for side streams, or to keep several sources at once */
   int32_t num_slots;
   /** Device memory of the caller of at least ic_cache_memory_size() bytes, aligned to 256, that outlives the cache;
    * NULL = the context's allocator */
