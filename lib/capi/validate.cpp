@@ -62,7 +62,8 @@ void write_text(const char *text, size_t length, char *buffer, size_t *size) {
   const size_t given = *size;
   if (buffer == nullptr && given != 0) fail(IC_ERROR_NULL_POINTER, "buffer is NULL and *size is %zu", given);
   *size = length + 1;
-  if (given < length + 1) fail(IC_ERROR_BUFFER_TOO_SMALL, "buffer has %zu bytes; %zu are needed", given, length + 1);
+  if (buffer == nullptr || given < length + 1)
+    fail(IC_ERROR_BUFFER_TOO_SMALL, "buffer has %zu bytes; %zu are needed", given, length + 1);
   std::memcpy(buffer, text, length);
   buffer[length] = '\0';
 }

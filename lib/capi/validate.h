@@ -29,7 +29,7 @@ inline void require_pointer(const void *pointer, const ArgumentName &at) {
 }
 
 inline void require_aligned(const void *pointer, size_t alignment, const ArgumentName &at) {
-  if (reinterpret_cast<uintptr_t>(pointer) % alignment != 0)
+  if ((reinterpret_cast<uintptr_t>(pointer) & (alignment - 1)) != 0)  // alignments are powers of two
     fail(IC_ERROR_MISALIGNED, "%s%s%s is %p; it must be a multiple of %zu", at.owner, at.arrow, at.name, pointer,
          alignment);
 }

@@ -145,12 +145,11 @@ void ic_cache::forward(const ic::ForwardRequest &request, ic::Stream stream) {
   } else {
     publications_.note_shared(plan.layer, request.mode);
   }
-  if (request.attention && request.part.count > 0) attend(request, stream);
+  if (request.attention && request.part.count > 0) attend(request, *request.attention, stream);
 }
 
-void ic_cache::attend(const ic::ForwardRequest &request, ic::Stream stream) {
+void ic_cache::attend(const ic::ForwardRequest &request, ic::AttendParams params, ic::Stream stream) {
   const auto from = slot(request.plan.slot);
-  ic::AttendParams params = *request.attention;
   params.rows = batch_.rows(request.part, fault());
   params.indices = from.indices + int64_t{request.part.begin} * topk_->k_padded;
   params.index_stride = topk_->k_padded;

@@ -114,7 +114,7 @@ struct ic_cache final : ic::RefCounted {
     uint64_t generation = 0;
   };
   ic::SlotLayout::Arrays slot(int32_t index) const noexcept;
-  void attend(const ic::ForwardRequest &request, ic::Stream stream);
+  void attend(const ic::ForwardRequest &request, ic::AttendParams params, ic::Stream stream);
   void publish_rows(int32_t publish_layer, const ic::GatherRowsParams &gather, ic::Stream stream);
 
   const ic::Ref<ic_context> context_;

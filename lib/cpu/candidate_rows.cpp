@@ -77,7 +77,7 @@ void write_selection(const SelectionOut &out, int64_t r, const int32_t *position
   } else {
     const auto bytes = static_cast<size_t>(count) * 4;
     if (positions != indices && count > 0) std::memcpy(indices, positions, bytes);
-    if (selected != nullptr && count > 0) std::memcpy(selected, scores, bytes);
+    if (selected != nullptr && scores != nullptr && count > 0) std::memcpy(selected, scores, bytes);
   }
   std::fill(indices + count, indices + out.k_padded, -1);
   if (selected != nullptr) std::fill(selected + count, selected + out.k_padded, -__builtin_inff());
