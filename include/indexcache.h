@@ -1323,7 +1323,7 @@ typedef struct ic_compact_args {
   size_t struct_size;
   /** Publication to take rows from: of this generation, or kept from the previous one */
   int32_t source_layer;
-  /** Layer under which the result is published; 0 is a layer: to keep the name, give source_layer again */
+  /** Layer under which the result is published: source_layer again, or an MTP layer */
   int32_t publish_layer;
   /** [num_rows] device memory: for every row of the open batch the row of the source publication; -1 = an empty row */
   const int32_t *rows;
@@ -1346,7 +1346,7 @@ IC_API ic_status ic_cache_compact_workspace_size(const ic_cache *cache, int32_t 
  * of the MTP layer with mode IC_LAYER_SHARED. Further steps of the same requests need IC_BATCH_KEEP only. Indices are
  * taken as they are: that a later row also sees newer keys does not add them.
  *  @errors IC_ERROR_STALE*, IC_ERROR_NO_BATCH, IC_ERROR_WORKSPACE_TOO_SMALL, IC_ERROR_INVALID_ARGUMENT (num_rows;
- * publish_layer is no Full or MTP layer); CPU: IC_ERROR_OUT_OF_RANGE (rows) @since 0.1 */
+ * publish_layer is another layer of the stack); CPU: IC_ERROR_OUT_OF_RANGE (rows) @since 0.1 */
 IC_API ic_status ic_cache_compact(ic_cache *cache, const ic_compact_args *args, ic_stream stream);
 
 /** Where an exported block lies. */

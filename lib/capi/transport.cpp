@@ -114,6 +114,10 @@ extern "C" ic_status ic_cache_compact(ic_cache *cache, const ic_compact_args *ar
     const Publications &publications = cache->publications();
     const int32_t source_rows = publications.require_any_rows(given.source_layer);
     publications.require_publishable(given.publish_layer, "args->publish_layer");
+    // A forgotten field must not publish under layer 0.
+    if (given.publish_layer != given.source_layer && given.publish_layer < cache->schedule().num_layers())
+      fail(IC_ERROR_INVALID_ARGUMENT, "args->publish_layer is %d; allowed: source_layer (%d) or an MTP layer",
+           given.publish_layer, given.source_layer);
     if (given.num_rows != publications.rows())
       fail(IC_ERROR_INVALID_ARGUMENT, "args->num_rows is %d; the open batch has %d rows", given.num_rows,
            publications.rows());

@@ -43,6 +43,10 @@ TEST(Transport, DraftStepsKeepTheLastAcceptedRows) {
   Workspace workspace;
   ASSERT_IC_OK(ic_cache_compact_workspace_size(engine.cache.get(), 3, &args.workspace_size));
   args.workspace = workspace.get(args.workspace_size);
+  args.publish_layer = 0;  // as if forgotten: a layer of the stack must not get a draft's rows
+  EXPECT_EQ(ic_cache_compact(engine.cache.get(), &args, nullptr), IC_ERROR_INVALID_ARGUMENT);
+  EXPECT_NE(last_error().find("publish_layer is 0"), std::string::npos) << last_error();
+  args.publish_layer = 4;
   std::memset(args.workspace, 0xa5, args.workspace_size);  // needs no clearing
   ASSERT_IC_OK(ic_cache_compact(engine.cache.get(), &args, nullptr));
   for (int32_t step = 1; step < 4; ++step) {
