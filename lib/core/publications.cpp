@@ -124,7 +124,7 @@ int32_t Publications::require_rows(int32_t source, bool same_rows) const {
   if (slot.source != source || slot.generation != generation_) {
     if (touched == generation_)
       fail(IC_ERROR_STALE_OVERWRITTEN,
-           "layer %d published in generation %llu, but layer %d has overwritten its slot %d (num_slots is %zu)", source,
+           "layer %d published in generation %llu, but layer %d has overwritten its slot %d (%zu slots)", source,
            number(touched), slot.source, slot_of(source), slots_.size());
     if (touched == 0 && effective_mode(source) == IC_LAYER_SHARED)
       fail(IC_ERROR_STALE_UNPUBLISHED,
