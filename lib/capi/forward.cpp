@@ -30,7 +30,7 @@ WriteKeysParams read_new_keys(const ic_new_keys *keys, const PoolView &pool, con
   WriteKeysParams params{};
   params.keys = given.keys;
   params.key_stride_bytes = resolve_stride(given.key_stride_bytes, layout.bytes, "args->new_keys->key_stride_bytes");
-  if (params.key_stride_bytes % static_cast<int64_t>(element) != 0)
+  if ((static_cast<size_t>(params.key_stride_bytes) & (element - 1)) != 0)  // element sizes are powers of two
     fail(IC_ERROR_MISALIGNED, "args->new_keys->key_stride_bytes is %lld; it must be a multiple of %zu",
          static_cast<long long>(params.key_stride_bytes), element);
   params.scales = given.scales;

@@ -228,7 +228,7 @@ class Resolver {
       apply(*caller);
       return;
     }
-    if (!config) return;
+    if (!config || !config_) return;
     if (config->letters == base_) {
       parts_.override = config->name + " (says the same as the architecture)";
       return;
