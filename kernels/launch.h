@@ -2,14 +2,22 @@
 // What every kernel launcher is told about the chip and the caller's limits.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 namespace ic::cuda {
 
 /// Filled once when a backend is made: host-static, so that a captured graph and a plain launch have the same shape.
 struct LaunchLimits {
-  int32_t num_processors;  // streaming multiprocessors
-  int32_t max_ctas;        // most thread blocks of one launch; 0 = no limit
+  int32_t num_processors;      // streaming multiprocessors
+  int32_t max_ctas;            // most thread blocks of one launch; 0 = no limit
+  int32_t compute_capability;  // 10 * major + minor
+
+  /// A grid for `wanted` blocks of a kernel whose blocks walk over its work items with stride gridDim.x.
+  unsigned grid(int64_t wanted) const {
+    const int64_t most = max_ctas > 0 ? max_ctas : INT32_MAX;
+    return static_cast<unsigned>(std::clamp<int64_t>(wanted, 1, most));
+  }
 };
 
 }  // namespace ic::cuda

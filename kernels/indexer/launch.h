@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Host entries of the indexer's kernels. Launchers allocate nothing, set no attribute and return the launch's own code.
+// Host entries of the indexer's kernels. Launchers allocate nothing, set no attribute and return the launch's own code;
+// load functions run when a backend is made.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -11,8 +12,19 @@ namespace ic::cuda {
 
 /// Loads every variant onto the current device and raises its limit of shared memory: before the first launch there.
 cudaError_t load_scores_f32();
+cudaError_t load_scores_mma();
+cudaError_t load_prepare();
+cudaError_t load_write_keys();
 
 /// params.query.dtype is IC_DTYPE_F32. No workspace. Bits of fma_chain_id(IC_DTYPE_F32).
 cudaError_t launch_scores_f32(const ScoresParams &params, const LaunchLimits &limits, cudaStream_t stream);
+
+/// fp16, bf16 and e4m3 on the tensor cores. No workspace. Bits of mma_id(dtype, chip family).
+cudaError_t launch_scores_mma(const ScoresParams &params, const LaunchLimits &limits, cudaStream_t stream);
+
+/// Queries when params.q_out is given, else keys into params.pool.
+cudaError_t launch_prepare(const PrepareParams &params, const LaunchLimits &limits, cudaStream_t stream);
+
+cudaError_t launch_write_keys(const WriteKeysParams &params, const LaunchLimits &limits, cudaStream_t stream);
 
 }  // namespace ic::cuda

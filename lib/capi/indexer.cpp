@@ -86,7 +86,7 @@ extern "C" ic_status ic_indexer_scores(const ic_indexer *indexer, const ic_batch
     params.first_column = given.first_column;
     params.num_columns = given.num_columns == 0 ? rows.max_key_end - given.first_column : given.num_columns;
     params.score_stride = resolve_stride(given.score_stride, params.num_columns, "args->score_stride");
-    params.clean = (given.flags & IC_SCORES_CLEAN) != 0 ? 1 : 0;
+    params.others = (given.flags & IC_SCORES_CLEAN) != 0 ? OtherColumns::kClean : OtherColumns::kKeep;
     if (part.count > 0 && params.num_columns > 0) require_pointer(given.scores, "args->scores");
     require_aligned(given.scores, 4, "args->scores");
     params.scores = given.scores;

@@ -14,12 +14,17 @@ enum class ScoreFamily : uint8_t {
   /// Every
   /// level of the CPU backend, and the CUDA cores of every GPU.
   kFmaChain = 1,
+  /// Tensor cores of a GPU by mma.sync, fp16 or bf16 operands (e4m3 widened to fp16 exactly), fp32 accumulators over d
+  /// ascending in steps of 16; relu; the head sum of four lanes, each a chain of fused multiply-adds over h ascending of
+  /// the heads h with h / 2 % 4 == lane, added as (0 + 1) + (2 + 3); times the key's scale; -0 to +0, NaN to -inf. How
+  /// one instruction adds its 16 products is the chip's affair, so the id names the chip's family.
+  kMmaSync = 2,
 };
 
 /// Layout of an id, from the top:
 ///   bits 63-48  0x4943, the letters "IC"
 ///   bits 47-32  revision of the family's definition, from 1
-///   bits 31-24  order of the head sum: 1 = one chain, h ascending
+///   bits 31-24  order of the head sum: 1 = one chain, h ascending; 2 = four chains of pairs of heads
 ///   bits 23-16  family of compute capabilities that share the arithmetic (9 = Hopper); 0 = no chip decides it
 ///   bits 15-8   ScoreFamily
 ///   bits  7-0   IC_DTYPE_* of queries and keys
@@ -31,6 +36,17 @@ constexpr uint64_t make_numerics_id(ScoreFamily family, int32_t dtype, uint8_t c
 
 constexpr uint64_t fma_chain_id(int32_t dtype) noexcept {
   return make_numerics_id(ScoreFamily::kFmaChain, dtype, 0, 1, 1);
+}
+
+/// major: of the compute capability.
+constexpr uint64_t mma_sync_id(int32_t dtype, int32_t major) noexcept {
+  return make_numerics_id(ScoreFamily::kMmaSync, dtype, static_cast<uint8_t>(major), 2, 1);
+}
+
+/// Tensor cores truncate where they align the addends of a step: per step of 16 products and per head an error of at
+/// most a few units of 2^-22; the rest as for the chain.
+constexpr double mma_sync_error_bound(int32_t num_heads, int32_t head_dim) noexcept {
+  return (static_cast<double>(num_heads) + static_cast<double>(head_dim) + 8.0) / (1 << 22);
 }
 
 /// eps of |I - I_exact| <= eps * ks * sum_h |w_h| * sum_d |q_hd * k_d|: a term passes at most D roundings in the dot

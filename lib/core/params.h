@@ -62,6 +62,13 @@ struct SelectionOut {
   uint32_t flags;    // IC_TOPK_*
 };
 
+/// What becomes of the columns of a row that hold no visible key.
+enum class OtherColumns : int32_t {
+  kKeep = 0,       // stay as they are
+  kClean = 1,      // -inf
+  kMarkAbsent = 2  // those inside the row's range (keys that are not there) become NaN, the others stay: for a selection
+};
+
 /// Scores of every visible key into a caller's matrix: scores[r][s - first_column].
 struct ScoresParams {
   RowsView rows;
@@ -71,7 +78,7 @@ struct ScoresParams {
   int64_t score_stride;  // elements
   int32_t first_column;  // position that column 0 stands for
   int32_t num_columns;
-  int32_t clean;  // 1: columns that hold no visible key become -inf
+  OtherColumns others;
   int32_t reserved;
   void *workspace;
   size_t workspace_size;

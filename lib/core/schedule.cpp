@@ -56,14 +56,6 @@ std::optional<GlobalLayer> Schedule::source(GlobalLayer layer) const noexcept {
   return some<GlobalLayer>(at(layer).source);
 }
 
-std::optional<GlobalLayer> Schedule::reuse_source(GlobalLayer layer) const noexcept {
-  if (mode(layer) == LayerMode::kNone) return std::nullopt;
-  if (is_mtp(layer) || mode(layer) == LayerMode::kShared) return source(layer);
-  const int32_t slot = at(layer).key_slot;
-  if (slot == 0) return std::nullopt;
-  return key_layers_[static_cast<size_t>(slot - 1)];
-}
-
 std::span<const GlobalLayer> Schedule::consumers(GlobalLayer layer) const noexcept {
   const Layer &l = at(layer);
   return std::span(consumers_).subspan(static_cast<size_t>(l.first_consumer), static_cast<size_t>(l.num_consumers));

@@ -51,9 +51,6 @@ class Schedule {
   LayerMode mode(GlobalLayer layer) const noexcept { return at(layer).mode; }
   /// Full: the layer itself. Shared: the nearest preceding Full layer. None: nullopt.
   std::optional<GlobalLayer> source(GlobalLayer layer) const noexcept;
-  /// Whose indices the layer would read if it were made Shared for one call: an MTP layer its own, a layer of the stack
-  /// those of the nearest Full layer before it. nullopt: nobody before it computes.
-  std::optional<GlobalLayer> reuse_source(GlobalLayer layer) const noexcept;
   /// Shared layers that read a Full layer, ascending; empty for others.
   std::span<const GlobalLayer> consumers(GlobalLayer layer) const noexcept;
   bool has_indexer(GlobalLayer layer) const noexcept { return at(layer).indexer_ordinal >= 0; }

@@ -38,6 +38,17 @@ class CandidateRows {
   int32_t *scratch_;
 };
 
+/// What the parts of split rows leave for the second step, [rows * splits, k]: behind the slices of the workspace.
+struct Partials {
+  Partials(Workspace *workspace, int64_t row_splits, int32_t k) noexcept
+      : positions(workspace->take<int32_t>(static_cast<size_t>(row_splits * k + kCandidateSlack))),
+        scores(workspace->take<float>(static_cast<size_t>(row_splits * k + kCandidateSlack))),
+        counts(workspace->take<int32_t>(static_cast<size_t>(row_splits))) {}
+  int32_t *positions;
+  float *scores;
+  int32_t *counts;
+};
+
 /// Writes row r: `count` keys, ascending by position, in the order that out.order asks for; then -1 and -inf up to
 /// k_padded. scores may be null when out.scores is null and out.order is not IC_ORDER_SCORE. The row of `positions`
 /// may be the row of out.indices itself.

@@ -54,7 +54,7 @@ void score_part(const ScoresParams &p, ScoreBlock *block, int32_t row_begin, int
   int32_t block_seq = 0;
   block->start(0);
   for (int32_t r = row_begin; r < row_end; ++r) {
-    if (p.clean != 0) {
+    if (p.others == OtherColumns::kClean) {
       float *row = p.scores + r * p.score_stride;
       std::fill(row + (first - p.first_column), row + (end - p.first_column), -__builtin_inff());
     }

@@ -31,18 +31,6 @@ size_t slice_bytes(const Executor &executor, int32_t k) {
   return measure.used();
 }
 
-struct Partials {
-  Partials(Workspace *workspace, int64_t row_splits, int32_t k) {
-    const auto entries = static_cast<size_t>(row_splits) * static_cast<size_t>(k);
-    positions = workspace->take<int32_t>(entries + kCandidateSlack);
-    scores = workspace->take<float>(entries + kCandidateSlack);
-    counts = workspace->take<int32_t>(static_cast<size_t>(row_splits));
-  }
-  int32_t *positions;
-  float *scores;
-  int32_t *counts;
-};
-
 struct Call {
   Call(const Executor &executor_in, const SelectParams &params_in, int32_t splits_in, const Partials &partials_in,
        size_t slice_size_in, int64_t count)

@@ -26,14 +26,12 @@ int attribute(cudaDeviceAttr attribute, int32_t device) {
   return value;
 }
 
-int32_t capability(int32_t device) {
+}  // namespace
+
+int32_t compute_capability(int32_t device) {
   return attribute(cudaDevAttrComputeCapabilityMajor, device) * 10 +
          attribute(cudaDevAttrComputeCapabilityMinor, device);
 }
-
-}  // namespace
-
-uint32_t implemented_indexer_dtypes() noexcept { return 1u << IC_DTYPE_F32; }
 
 int32_t device_count() {
   // The driver's version tells "none" from "too old", which the runtime reports as one error.
@@ -68,7 +66,7 @@ void require_device(int32_t device) {
   if (count == 0)
     fail(IC_ERROR_CUDA_NO_DEVICE, "device is %d; the NVIDIA driver finds no device on this machine", device);
   if (device < 0 || device >= count) fail(IC_ERROR_CUDA_NO_DEVICE, "device is %d; allowed: 0 to %d", device, count - 1);
-  const int32_t has = capability(device);
+  const int32_t has = compute_capability(device);
   if (has < kOldestCapability)
     fail(IC_ERROR_CUDA_UNSUPPORTED_DEVICE, "device %d has compute capability %d.%d; allowed: %d.%d or newer", device,
          has / 10, has % 10, kOldestCapability / 10, kOldestCapability % 10);
@@ -85,12 +83,12 @@ ic_device_caps cuda_device_caps(int32_t device) {
   ic_device_caps caps = IC_DEVICE_CAPS_INIT;
   caps.backend = IC_BACKEND_CUDA;
   caps.device = device;
-  caps.compute_capability = cuda::capability(device);
+  caps.compute_capability = cuda::compute_capability(device);
   caps.num_processors = properties.multiProcessorCount;
   caps.memory_bytes = properties.totalGlobalMem;
-  caps.indexer_dtypes = cuda::implemented_indexer_dtypes();
-  caps.attention_dtypes = cuda::kImplementedAttentionDtypes;
-  caps.max_k = cuda::kImplementedMaxK;
+  caps.indexer_dtypes = cuda::kIndexerDtypes;
+  caps.attention_dtypes = cuda::kAttentionDtypes;
+  caps.max_k = cuda::kMaxK;
   IC_CUDA_CHECK(cudaDriverGetVersion(&caps.driver_version));
   IC_CUDA_CHECK(cudaRuntimeGetVersion(&caps.runtime_version));
   std::snprintf(caps.name, sizeof caps.name, "%.63s", properties.name);

@@ -16,7 +16,7 @@ void check_consistency(const Schedule &s) {
     const GlobalLayer layer = at(i);
     if (s.mode(layer) == LayerMode::kNone) {
       EXPECT_FALSE(s.source(layer) || s.key_slot(layer) || s.pattern_position(layer) || s.indexer_ordinal(layer));
-      EXPECT_FALSE(s.group(layer) || s.cache_slot(layer, 2) || s.reuse_source(layer));
+      EXPECT_FALSE(s.group(layer) || s.cache_slot(layer, 2));
       EXPECT_TRUE(s.consumers(layer).empty());
       continue;
     }
@@ -81,15 +81,6 @@ TEST(Schedule, EverySmallPatternIsConsistent) {
   }
 }
 
-TEST(Schedule, ReuseSourceIsTheFullLayerBefore) {
-  const Schedule s = from_pattern("FSFFS");
-  EXPECT_FALSE(s.reuse_source(at(0)));
-  EXPECT_EQ(raw(*s.reuse_source(at(1))), 0);
-  EXPECT_EQ(raw(*s.reuse_source(at(2))), 0);
-  EXPECT_EQ(raw(*s.reuse_source(at(3))), 2);
-  EXPECT_EQ(raw(*s.reuse_source(at(4))), 3);
-}
-
 TEST(Schedule, MtpLayersComputeAndShareOnlyWithThemselves) {
   ScheduleRequest request;
   request.num_layers = 4;
@@ -104,7 +95,6 @@ TEST(Schedule, MtpLayersComputeAndShareOnlyWithThemselves) {
     EXPECT_TRUE(s.is_mtp(at(layer)));
     EXPECT_EQ(s.mode(at(layer)), LayerMode::kFull);
     EXPECT_EQ(s.source(at(layer)), at(layer));
-    EXPECT_EQ(s.reuse_source(at(layer)), at(layer));  // not layer 1, the last Full layer of the stack
     EXPECT_TRUE(s.consumers(at(layer)).empty());
     EXPECT_FALSE(s.pattern_position(at(layer)));
   }

@@ -233,35 +233,5 @@ TEST(CudaBackend, LaunchesAllocateNothing) {
   EXPECT_EQ(cuda_backend().scores_workspace_size(problem.limits()), 0u);
 }
 
-TEST(CudaBackend, WhatIsNotThereIsNamed) {
-  Backend &b = cuda_backend();
-  const auto refuses = [](const char *name, auto &&call) {
-    std::string text;
-    EXPECT_EQ(status_of_call(call, &text), IC_ERROR_UNSUPPORTED) << name;
-    EXPECT_NE(text.find(name), std::string::npos) << text;
-  };
-  refuses("top-k", [&] { b.score_select({}, nullptr); });
-  refuses("top-k", [&] { b.select({}, nullptr); });
-  refuses("top-k", [&] { (void)b.select_workspace_size(1, 1, 1); });
-  refuses("top-k", [&] { (void)b.score_select_workspace_size({}); });
-  refuses("merging", [&] { b.merge({}, nullptr); });
-  refuses("merging", [&] { (void)b.merge_workspace_size(1, 1, 1); });
-  refuses("attention", [&] { b.attend({}, nullptr); });
-  refuses("attention", [&] { (void)b.attend_workspace_size({}); });
-  refuses("queries", [&] { b.prepare_queries({}, nullptr); });
-  refuses("keys", [&] { b.prepare_keys({}, nullptr); });
-  refuses("keys", [&] { b.write_keys({}, nullptr); });
-  refuses("epoch", [&] { b.stamp({}, nullptr); });
-  refuses("epoch", [&] { b.check_stamps({}, nullptr); });
-  refuses("compact", [&] { b.gather_rows({}, nullptr); });
-  refuses("remapping", [&] { b.remap({}, nullptr); });
-  refuses("comparing", [&] { b.overlap({}, nullptr); });
-  refuses("bf16", [&] {
-    ScoresParams p{};
-    p.query.dtype = IC_DTYPE_BF16;
-    b.scores(p, nullptr);
-  });
-}
-
 }  // namespace
 }  // namespace ic::test

@@ -81,7 +81,7 @@ class ScoresProblem {
     first_column_ = draw(0, 2) > 0 ? 0 : draw(0, shape.max_keys - 1);
     num_columns_ = draw(0, 2) > 0 ? shape.max_keys - first_column_ : draw(1, shape.max_keys);
     score_stride_ = num_columns_ + draw(0, 7);
-    clean_ = draw(0, 1);
+    others_ = draw(0, 1) == 1 ? OtherColumns::kClean : OtherColumns::kKeep;
     redraw();
   }
 
@@ -143,7 +143,7 @@ class ScoresProblem {
     p.score_stride = score_stride_;
     p.first_column = first_column_;
     p.num_columns = num_columns_;
-    p.clean = clean_;
+    p.others = others_;
     return p;
   }
 
@@ -255,7 +255,8 @@ class ScoresProblem {
   std::mt19937 random_;
   std::vector<float> stream_;
   int64_t q_row_stride_ = 0, w_row_stride_ = 0, key_stride_ = 0, capacity_ = 0, table_stride_ = 0, score_stride_ = 0;
-  int32_t num_blocks_ = 0, first_column_ = 0, num_columns_ = 0, clean_ = 0;
+  int32_t num_blocks_ = 0, first_column_ = 0, num_columns_ = 0;
+  OtherColumns others_ = OtherColumns::kKeep;
   bool with_q_scale_ = false, with_seq_ = false, with_begin_ = false, with_offsets_ = false;
 };
 

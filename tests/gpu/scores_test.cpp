@@ -228,7 +228,7 @@ TEST(ScoresF32, OffsetsBeyond32BitsLong) {
   p.scores = scores;
   p.score_stride = kScoreStride;
   p.num_columns = kKeys;
-  p.clean = 1;
+  p.others = OtherColumns::kClean;
   cuda_backend().scores(p, nullptr);
   IC_REQUIRE_CUDA(cudaDeviceSynchronize());
 

@@ -18,6 +18,8 @@
 
 #include "indexcache.h"
 #include "kernels/indexer/launch.h"
+#include "kernels/views/pool.cuh"
+#include "kernels/views/rows.cuh"
 
 namespace ic::cuda {
 namespace {
@@ -33,12 +35,6 @@ constexpr int kThreadPairs = kTilePairs / kPairThreads;  // pairs p, p + 8, ... 
 constexpr int kGroupPairs = 256;                         // rows of a group: as many as make this many pairs
 constexpr int kMaxGroupRows = 32;
 constexpr int kDotStride = kTileKeys + 16;  // two rows of a warp's store fall into different banks
-
-struct RowRange {
-  int32_t seq;
-  int32_t begin;  // positions, clipped to the window; begin == end: nothing to score
-  int32_t end;
-};
 
 template <int kHeadDim>
 struct Shared {
@@ -66,47 +62,20 @@ struct Plan {
   int32_t queries_aligned;  // likewise
 };
 
-__device__ RowRange row_range(const ScoresParams &p, int32_t row, uint32_t *fault) {
-  const RowsView &rows = p.rows;
-  const int32_t end = rows.key_end[row];
-  const int32_t begin = rows.key_begin == nullptr ? 0 : max(rows.key_begin[row], 0);
-  if (end > rows.max_key_end) {
-    *fault |= IC_FAULT_KEY_END;
-    return {0, 0, 0};
-  }
-  if (end <= begin) return {0, 0, 0};
-  const int32_t seq = rows.seq == nullptr ? 0 : rows.seq[row];
-  if (seq < 0 || seq >= rows.num_seqs) {
-    *fault |= IC_FAULT_SEQUENCE;
-    return {0, 0, 0};
-  }
+/// The positions that a row sees inside the window of columns.
+__device__ RowRange clipped_range(const ScoresParams &p, int32_t row, uint32_t *fault) {
+  const RowRange range = row_range(p.rows, row, fault);
   const int64_t window_end = int64_t{p.first_column} + p.num_columns;
-  const int32_t first = max(begin, p.first_column);
-  const int32_t last = static_cast<int32_t>(min(int64_t{end}, window_end));
-  return first < last ? RowRange{seq, first, last} : RowRange{seq, 0, 0};
+  const int32_t first = max(range.begin, p.first_column);
+  const int32_t last = static_cast<int32_t>(min(int64_t{range.end}, window_end));
+  return first < last ? RowRange{range.seq, first, last} : RowRange{range.seq, 0, 0};
 }
 
-/// Address of a key, or null when it is not there. Tables are the caller's memory: every entry is checked.
-__device__ const float *find_key(const PoolView &pool, int32_t page_shift, int32_t head_dim, int32_t seq,
-                                 int32_t position, uint32_t *fault) {
-  if (page_shift < 0) {
-    const int64_t offset = pool.key_offsets == nullptr ? 0 : pool.key_offsets[seq];
-    // offset + position in [0, capacity), without a sum that could overflow
-    if (offset < -int64_t{position} || offset >= pool.capacity - position) {
-      *fault |= IC_FAULT_PAGE;
-      return nullptr;
-    }
-    return reinterpret_cast<const float *>(pool.data + (offset + position) * pool.stride_bytes);
-  }
-  const int32_t block = position >> page_shift;
-  if (block >= pool.num_blocks) return nullptr;
-  const int32_t page = pool.block_table[seq * pool.block_table_stride + block];
-  if (page < 0 || page >= pool.capacity) {
-    if (page != -1) *fault |= IC_FAULT_PAGE;
-    return nullptr;
-  }
-  const int32_t token = position - (block << page_shift);
-  return reinterpret_cast<const float *>(pool.data + page * pool.stride_bytes) + int64_t{token} * head_dim;
+/// Address of a key, or null when it is not there.
+__device__ const float *find_key(const PoolView &pool, int32_t shift, int32_t head_dim, int32_t seq, int32_t position,
+                                 uint32_t *fault) {
+  return reinterpret_cast<const float *>(
+      vector_at(pool, find_place(pool, shift, seq, position, fault), int64_t{head_dim} * 4));
 }
 
 /// Starts the copy of 64 vectors into rows of shared memory; a null one becomes zeros.
@@ -200,8 +169,8 @@ __device__ void sum_heads(const ScoresParams &p, Shared<kHeadDim> &shared, int32
     float score = __fadd_rn(sum, 0.0f);  // -0 to +0
     if (!(score == score)) score = -INFINITY;
     if (shared.key_at[key] == nullptr) {
-      if (p.clean == 0) continue;
-      score = -INFINITY;
+      if (p.others == OtherColumns::kKeep) continue;
+      score = p.others == OtherColumns::kClean ? -INFINITY : __int_as_float(0x7fc00000);
     }
     p.scores[int64_t{group_row + run_row + row} * p.score_stride + (position - p.first_column)] = score;
   }
@@ -293,10 +262,10 @@ __global__ void __launch_bounds__(kThreads, kCtasPerProcessor)
     const int32_t num_rows = min(plan.group_rows, p.rows.count - group_row);
     __syncthreads();
     if (threadIdx.x < num_rows) {
-      shared.rows[threadIdx.x] = row_range(p, group_row + static_cast<int32_t>(threadIdx.x), &fault);
+      shared.rows[threadIdx.x] = clipped_range(p, group_row + static_cast<int32_t>(threadIdx.x), &fault);
     }
     __syncthreads();
-    if (p.clean != 0) clean_rows<kHeadDim>(p, plan, shared, group_row, num_rows, split);
+    if (p.others == OtherColumns::kClean) clean_rows<kHeadDim>(p, plan, shared, group_row, num_rows, split);
 
     for (int32_t row = 0; row < num_rows;) {
       const RowRange first = shared.rows[row];
@@ -320,7 +289,7 @@ __global__ void __launch_bounds__(kThreads, kCtasPerProcessor)
       row += run_rows;
     }
   }
-  if (fault != 0 && p.rows.fault != nullptr) atomicOr(p.rows.fault, fault);
+  report_fault(p.rows.fault, fault);
 }
 
 template <int kHeadDim>
@@ -333,9 +302,9 @@ cudaError_t load() {
 }
 
 template <int kHeadDim>
-cudaError_t launch(const ScoresParams &params, const Plan &plan, int64_t num_ctas, cudaStream_t stream) {
+cudaError_t launch(const ScoresParams &params, const Plan &plan, unsigned num_ctas, cudaStream_t stream) {
   cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(num_ctas));
+  config.gridDim = dim3(num_ctas);
   config.blockDim = dim3(kThreads);
   config.dynamicSmemBytes = sizeof(Shared<kHeadDim>);
   config.stream = stream;
@@ -359,7 +328,7 @@ Plan make_plan(const ScoresParams &p, const LaunchLimits &limits) {
   plan.num_groups = static_cast<int32_t>(groups());
   plan.splits = static_cast<int32_t>(std::clamp<int64_t>((wanted + groups() - 1) / groups(), 1, tiles));
   plan.num_items = groups() * plan.splits;
-  plan.page_shift = p.keys.page_tokens == 0 ? -1 : __builtin_ctz(static_cast<unsigned>(p.keys.page_tokens));
+  plan.page_shift = page_shift(p.keys);
   plan.keys_aligned = is_aligned(p.keys.data, p.keys.stride_bytes) ? 1 : 0;
   plan.queries_aligned = is_aligned(p.query.q, p.query.q_row_stride * 4) ? 1 : 0;
   return plan;
@@ -377,8 +346,7 @@ cudaError_t load_scores_f32() {
 cudaError_t launch_scores_f32(const ScoresParams &params, const LaunchLimits &limits, cudaStream_t stream) {
   if (params.rows.count == 0 || params.num_columns == 0) return cudaSuccess;
   const Plan plan = make_plan(params, limits);
-  int64_t num_ctas = std::min<int64_t>(plan.num_items, INT32_MAX);
-  if (limits.max_ctas > 0) num_ctas = std::min<int64_t>(num_ctas, limits.max_ctas);
+  const unsigned num_ctas = limits.grid(plan.num_items);
   switch (params.query.head_dim) {
     case 32:
       return launch<32>(params, plan, num_ctas, stream);

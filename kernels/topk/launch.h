@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Host entries of selection and merge.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "core/params.h"
+#include "kernels/launch.h"
+
+namespace ic::cuda {
+
+/// Selection from a score matrix whose rows are given as a batch gives them; column = position. The public operation
+/// and the one inside score_select are both made from it.
+struct SelectRowsParams {
+  RowsView rows;         // fault is not set here; a row with an illegal value is empty
+  const float *scores;   // [rows.count, score_stride]
+  int64_t score_stride;  // elements
+  int32_t nan_is_absent; // 1: a column that holds a NaN is no key (score_select); 0: it counts as -inf
+  int32_t reserved;
+  SelectionOut out;
+  void *workspace;
+  size_t workspace_size;
+};
+
+cudaError_t load_select();
+size_t select_workspace_bytes(int32_t max_rows, int32_t max_end, int32_t k, const LaunchLimits &limits);
+cudaError_t launch_select(const SelectRowsParams &params, const LaunchLimits &limits, cudaStream_t stream);
+
+cudaError_t load_merge();
+size_t merge_workspace_bytes(int32_t max_rows, int32_t max_parts, int32_t k, const LaunchLimits &limits);
+cudaError_t launch_merge(const MergeParams &params, const LaunchLimits &limits, cudaStream_t stream);
+
+}  // namespace ic::cuda
