@@ -45,7 +45,7 @@ def run_tiny_model(program: Path, runs: int) -> dict:
     rates = []
     for _ in range(runs):
         text = subprocess.run(
-            [program, "--pattern", "F" * 16, "--json"], check=True, text=True, capture_output=True
+            [program, "--pattern", "F" * 16, "--device", "cpu", "--json"], check=True, text=True, capture_output=True
         ).stdout
         rates.append(json.loads(text)["tokens_per_second"])
     return {"schedule": "all_full", "tokens_per_second_median": statistics.median(rates), "tokens_per_second": rates}
@@ -72,6 +72,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for <machine>-<date>-bench.json; without it nothing is kept")
     parser.add_argument("--runs", type=int, default=3, help="repetitions of each measurement; medians are reported")
     arguments, options = parser.parse_known_args()
+    if not any(option.startswith("--benchmark_min_time") for option in options):
+        options.append("--benchmark_min_time=0.1")  # of each repetition; all of this takes less than three minutes
     options += [f"--benchmark_repetitions={arguments.runs}", "--benchmark_report_aggregates_only=true"]
 
     programs = sorted(path for path in (arguments.build / "bench").glob("*_bench") if path.is_file())

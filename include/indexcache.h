@@ -280,6 +280,13 @@ typedef void (*ic_task_fn)(void *data, int64_t index);
  * and returns when all are done. */
 typedef void (*ic_parallel_for_fn)(void *user, int64_t count, ic_task_fn task, void *data);
 
+/** For debugging, CUDA: every operation waits for its stream and fails with IC_ERROR_OUT_OF_RANGE when it met an illegal
+ *  value in device memory; the message names the operation and what was wrong (IC_FAULT_*). The operation has run then:
+ *  illegal rows and keys are absent, and what it was to publish is not published. Covers also the operations that have
+ *  no cache to keep a fault bit in. Calls on a stream that is being captured are refused with IC_ERROR_INVALID_ARGUMENT,
+ *  and operations of one context run one after the other. Changes nothing on the CPU, which always looks first. */
+#define IC_CONTEXT_CHECK_VALUES 0x1u
+
 /** What ic_context_create() needs. */
 typedef struct ic_context_desc {
   /** sizeof(ic_context_desc) */
@@ -308,7 +315,7 @@ typedef struct ic_context_desc {
   /** The host engine's own thread pool; NULL = threads of the context */
   ic_parallel_for_fn parallel_for;
   void *parallel_user;
-  /** must be 0 */
+  /** IC_CONTEXT_* */
   uint32_t flags;
   int32_t reserved;
 } ic_context_desc;
@@ -1110,7 +1117,7 @@ IC_API ic_status ic_cache_get_info(const ic_cache *cache, ic_cache_info *info);
  * @since 0.1 */
 IC_API ic_status ic_cache_get_view(const ic_cache *cache, int32_t source_layer, ic_index_view *view);
 
-/** A row's key_end is above the batch's max_key_end. */
+/** A row's key_end is above the batch's max_key_end; with IC_CONTEXT_CHECK_VALUES also a key_begin below 0. */
 #define IC_FAULT_KEY_END 0x1u
 /** A row's sequence number is out of range. */
 #define IC_FAULT_SEQUENCE 0x2u
@@ -1124,6 +1131,9 @@ IC_API ic_status ic_cache_get_view(const ic_cache *cache, int32_t source_layer, 
 #define IC_FAULT_EPOCH 0x20u
 /** A row number given to compact is out of range. */
 #define IC_FAULT_ROW 0x40u
+/** A list of indices is none: an imported one is not ascending or holds positions that its row does not see; with
+ * IC_CONTEXT_CHECK_VALUES also a length that is negative or longer than a list can be. */
+#define IC_FAULT_INDEX 0x80u
 
 /** Reads the sticky IC_FAULT_* bits that operations of this cache have set, and clears them when `clear` is 1. On CUDA
  * it waits for `stream` and must not be captured. @since 0.1 */
@@ -1379,9 +1389,10 @@ IC_API ic_status ic_cache_export_size(const ic_cache *cache, int32_t num_rows, u
 
 /** Writes the publication of a source layer as logical indices, for another pipeline stage, prefill-decode transfer or
  * a recording. buffer: size bytes, at least ic_cache_export_size() of the open batch's rows, aligned to 8. location:
- * IC_MEMORY_HOST (CUDA: the copy is enqueued, use pinned memory) or IC_MEMORY_DEVICE.
- *  @errors IC_ERROR_STALE*, IC_ERROR_BUFFER_TOO_SMALL, IC_ERROR_INVALID_ARGUMENT (scores that the cache does not keep)
- * @since 0.1 */
+ * IC_MEMORY_HOST or IC_MEMORY_DEVICE. On CUDA the block is written on `stream`; use pinned host memory. Pageable memory
+ * works too, but the call then waits for the stream, and it is refused while the stream is being captured.
+ *  @errors IC_ERROR_STALE*, IC_ERROR_BUFFER_TOO_SMALL, IC_ERROR_INVALID_ARGUMENT (scores that the cache does not keep;
+ * CUDA: pageable memory in a capture; memory that is not where location says) @since 0.1 */
 IC_API ic_status ic_cache_export(ic_cache *cache, int32_t source_layer, uint32_t flags, int32_t location, void *buffer,
                                  size_t size, ic_stream stream);
 
@@ -1393,11 +1404,13 @@ IC_API ic_status ic_cache_export(ic_cache *cache, int32_t source_layer, uint32_t
 /** Publishes an exported block in the current generation under publish_layer (-1 = the source layer of the block), a
  * layer that is Full here; its rows must be the rows of the open batch, and with IC_CACHE_SCORES it must have scores.
  * buffer: aligned to 8, size at least the block's (more is ignored). `header` (may be NULL) receives what the block
- * says of itself, so that another numerics id can be noticed. The block must lie in host memory for this call to read
- * its header; on CUDA its body is copied on `stream`.
+ * says of itself, so that another numerics id can be noticed. The block must lie in host memory, where this call reads
+ * and checks it; on CUDA its body is copied on `stream`, so pinned memory must stay as it is until then, and a captured
+ * import, which copies again at every replay, needs pinned memory. The copied lists are checked once more on the device:
+ * a row that is no ascending list inside its range is empty and sets IC_FAULT_INDEX.
  *  @errors IC_ERROR_PARSE (not a block, truncated, an index list that is not ascending), IC_ERROR_SCHEDULE_HASH,
  * IC_ERROR_NUMERICS, IC_ERROR_HANDLE_MISMATCH (another k; no scores), IC_ERROR_INVALID_ARGUMENT (another number of
- * rows; publish_layer), IC_ERROR_OUT_OF_RANGE (an index beyond its row's range, CPU)
+ * rows; publish_layer; CUDA: pageable memory in a capture), IC_ERROR_OUT_OF_RANGE (an index beyond its row's range, CPU)
  *  @since 0.1 */
 IC_API ic_status ic_cache_import(ic_cache *cache, int32_t publish_layer, uint32_t flags, const void *buffer,
                                  size_t size, ic_export_header *header, ic_stream stream);

@@ -31,8 +31,8 @@ void rotate_pairs(const RopeTable &rope, int position, float *x) {
 
 }  // namespace
 
-RopeTable::RopeTable(int num_positions, int rope_dim, float theta)
-    : cos(num_positions, rope_dim / 2), sin(num_positions, rope_dim / 2) {
+RopeTable::RopeTable(Device *device, int num_positions, int rope_dim, float theta)
+    : cos(device, num_positions, rope_dim / 2), sin(device, num_positions, rope_dim / 2) {
   for (int i = 0; i < rope_dim / 2; ++i) {
     // The frequency is rounded to fp32 once, and the angle is an fp32 product, as in training: at position 2000 an
     // angle is only good to 1e-4, so other roundings turn by visibly other angles.
@@ -45,15 +45,15 @@ RopeTable::RopeTable(int num_positions, int rope_dim, float theta)
   }
 }
 
-Activations::Activations(const ModelConfig &c, int max_rows)
+Activations::Activations(Device *device, const ModelConfig &c, int max_rows)
     : hidden(max_rows, c.hidden),
       normed(max_rows, c.hidden),
       q_low(max_rows, c.q_rank),
-      query(max_rows, c.num_heads * (c.kv_rank + c.rope_dim)),
-      kv(max_rows, c.kv_rank + c.rope_dim),
-      latent_out(max_rows, c.num_heads * c.kv_rank),
-      index_q(max_rows, c.index_heads * c.index_dim),
-      index_k_w(max_rows, c.index_dim + c.index_heads),
+      query(device, max_rows, c.num_heads * (c.kv_rank + c.rope_dim)),
+      kv(device, max_rows, c.kv_rank + c.rope_dim),
+      latent_out(device, max_rows, c.num_heads * c.kv_rank),
+      index_q(device, max_rows, c.index_heads * c.index_dim),
+      index_k_w(device, max_rows, c.index_dim + c.index_heads),
       logits(max_rows, c.vocab) {}
 
 void embed(const Model &model, const uint8_t *bytes, const RowBlock &rows, Activations *a) {

@@ -1,31 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-// The dense part of a decoder layer, on a block of rows: norms, projections, rotation, MLP. Nothing here knows the
-// library.
+// The dense part of a decoder layer, on a block of rows and on the CPU: norms, projections, rotation, MLP. Nothing here
+// calls the library, but what it reads and writes is in memory that it shares.
 #pragma once
 
+#include "device.h"
 #include "model.h"
 
 namespace tiny_lm {
 
 /// cos and sin of position * theta^(-2i / rope_dim): [num_positions, rope_dim / 2] each.
 struct RopeTable {
-  RopeTable(int num_positions, int rope_dim, float theta);
-  Matrix cos;
-  Matrix sin;
+  RopeTable(Device *device, int num_positions, int rope_dim, float theta);
+  SharedMatrix cos;
+  SharedMatrix sin;
 };
 
 /// What flows between the steps of a layer; one row per token that is being fed. Sized once, for the longest feed.
 struct Activations {
-  Activations(const ModelConfig &config, int max_rows);
-  Matrix hidden;      ///< [rows, hidden] the residual stream
-  Matrix normed;      ///< [rows, hidden] input of attention and indexer
-  Matrix q_low;       ///< [rows, q_rank] compressed query, after its norm
-  Matrix query;       ///< [rows, num_heads * (kv_rank + rope_dim)] absorbed: compares with latent KV directly
-  Matrix kv;          ///< [rows, kv_rank + rope_dim] new latent KV
-  Matrix latent_out;  ///< [rows, num_heads * kv_rank] what attention returns
-  Matrix index_q;     ///< [rows, index_heads * index_dim] not yet rotated
-  Matrix index_k_w;  ///< [rows, index_dim + index_heads] keys, neither normed nor rotated; beside them the head weights
-  Matrix logits;     ///< [rows, vocab]
+  Activations(Device *device, const ModelConfig &config, int max_rows);
+  Matrix hidden;            ///< [rows, hidden] the residual stream
+  Matrix normed;            ///< [rows, hidden] input of attention and indexer
+  Matrix q_low;             ///< [rows, q_rank] compressed query, after its norm
+  SharedMatrix query;       ///< [rows, num_heads * (kv_rank + rope_dim)] absorbed: compares with latent KV directly
+  SharedMatrix kv;          ///< [rows, kv_rank + rope_dim] new latent KV
+  SharedMatrix latent_out;  ///< [rows, num_heads * kv_rank] what attention returns
+  SharedMatrix index_q;     ///< [rows, index_heads * index_dim] not yet rotated
+  SharedMatrix index_k_w;   ///< [rows, index_dim + index_heads] keys, neither normed nor rotated, and the head weights
+  Matrix logits;            ///< [rows, vocab]
 };
 
 /// Rows [begin, begin + count) of the activations; row r stands at position first_position + r of its sequence.

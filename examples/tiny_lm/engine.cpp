@@ -10,6 +10,7 @@ namespace tiny_lm {
 namespace {
 
 constexpr int kPageTokens = 64;
+constexpr int pages_for(int tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
 constexpr int kBlockRows = 128;  // rows of one task: their activations stay in a core's cache
 
 /// Adds the time from its construction to its end to a total.
@@ -27,49 +28,58 @@ class Timer {
 
 }  // namespace
 
-Engine::Engine(const Model &model, const std::string &pattern, ThreadPool *pool, EngineOptions options)
+Engine::Engine(const Model &model, const std::string &pattern, Device *device, ThreadPool *pool, EngineOptions options)
     : model_(model),
+      device_(*device),
       pool_(*pool),
       options_(std::move(options)),
-      library_(model.config, pattern, options_.max_tokens, pool),
-      rope_(options_.max_tokens, model.config.rope_dim, model.config.rope_theta),
-      a_(model.config, options_.max_tokens),
-      ready_q_(a_.index_q.rows(), a_.index_q.cols()),
-      positions_(static_cast<size_t>(options_.max_tokens)),
-      key_end_(positions_.size()),
-      slots_(positions_.size()) {
+      library_(model.config, pattern, options_.max_tokens, device),
+      rope_(device, options_.max_tokens, model.config.rope_dim, model.config.rope_theta),
+      a_(device, model.config, options_.max_tokens),
+      ready_q_(device->memory(sizeof(float) * static_cast<size_t>(a_.index_q.size()), Reach::kLibrary)),
+      num_pages_(pages_for(options_.max_tokens)),
+      pages_(device, static_cast<size_t>(num_pages_)),
+      positions_(device, static_cast<size_t>(options_.max_tokens)),
+      key_end_(device, static_cast<size_t>(options_.max_tokens)),
+      slots_(device, static_cast<size_t>(options_.max_tokens)) {
   create_keys();
 }
 
 void Engine::create_keys() {
   const ModelConfig &c = model_.config;
-  const int num_pages = (options_.max_tokens + kPageTokens - 1) / kPageTokens;
-  const auto num_vectors = static_cast<size_t>(num_pages) * kPageTokens;
-
   // An allocator hands pages out in any order; here the last one first.
-  for (int block = 0; block < num_pages; ++block) pages_.push_back(num_pages - 1 - block);
+  for (int block = 0; block < num_pages_; ++block) pages_[static_cast<size_t>(block)] = num_pages_ - 1 - block;
   table_.pages = pages_.data();
-  table_.num_blocks = num_pages;
+  table_.num_blocks = num_pages_;
   table_.page_tokens = kPageTokens;
 
+  const auto vectors = [&](int width) {
+    const auto floats = static_cast<size_t>(num_pages_) * kPageTokens * static_cast<size_t>(width);
+    return device_.memory(floats * sizeof(float), Reach::kLibrary);
+  };
   keys_.resize(static_cast<size_t>(c.num_layers));
   for (int layer = 0; layer < c.num_layers; ++layer) {
     LayerKeys &keys = keys_[static_cast<size_t>(layer)];
     keys.full = library_.is_full(layer);
-    keys.kv.resize(num_vectors * static_cast<size_t>(c.kv_rank + c.rope_dim));
+    keys.kv = vectors(c.kv_rank + c.rope_dim);
     // The schedule never changes here, so a Shared layer needs no index keys. An engine that changes schedules while a
     // sequence lives must write them in every layer: ic_forward_args.new_keys does so in every mode.
     if (keys.full) {
-      keys.index.resize(num_vectors * static_cast<size_t>(c.index_dim));
+      keys.index = vectors(c.index_dim);
+      const LayerWeights &w = model_.layers[static_cast<size_t>(layer)];
+      const auto norm_bytes = sizeof(float) * static_cast<size_t>(c.index_dim);
+      keys.norm = device_.memory(2 * norm_bytes, Reach::kLibrary);
+      device_.copy(keys.norm.get(), w.index_k_norm.data(), norm_bytes);
+      device_.copy(static_cast<float *>(keys.norm.get()) + c.index_dim, w.index_k_bias.data(), norm_bytes);
       full_layers_.push_back(layer);
     }
   }
 }
 
-ic_pool Engine::pool_of(std::vector<float> *memory) const {
+ic_pool Engine::pool_of(const Device::Memory &memory) const {
   ic_pool pool = IC_POOL_INIT;
-  pool.data = memory->data();
-  pool.capacity = static_cast<int64_t>(pages_.size());
+  pool.data = memory.get();
+  pool.capacity = num_pages_;
   pool.layout = IC_LAYOUT_PAGED;
   pool.block_table = 0;
   return pool;
@@ -121,15 +131,10 @@ void Engine::run_layer(int layer, int count) {
   const LayerWeights &w = model_.layers[static_cast<size_t>(layer)];
   LayerKeys &keys = keys_[static_cast<size_t>(layer)];
 
-  for_row_blocks(count, [&](const RowBlock &rows) {
-    project_attention_inputs(c, w, rope_, rows, &a_);
-    const auto width = a_.kv.cols();
-    for (int r = rows.begin; r < rows.begin + rows.count; ++r) {
-      std::copy_n(a_.kv.row(r).data(), width, keys.kv.begin() + slots_[static_cast<size_t>(r)] * width);
-    }
-  });
+  for_row_blocks(count, [&](const RowBlock &rows) { project_attention_inputs(c, w, rope_, rows, &a_); });
+  store_kv(keys, count);
 
-  const ic_pool kv = pool_of(&keys.kv);
+  const ic_pool kv = pool_of(keys.kv);
   ic_attention_args attention = IC_ATTENTION_ARGS_INIT;
   attention.q = a_.query.data();
   attention.kv = &kv;
@@ -145,18 +150,31 @@ void Engine::run_layer(int layer, int count) {
     args.attention = &attention;
     args.workspace = library_.workspace.get();
     args.workspace_size = library_.workspace_size;
-    check(ic_forward(library_.cache.get(), &args, nullptr, nullptr));
+    check(ic_forward(library_.cache.get(), &args, nullptr, device_.stream()));
+    device_.wait();
   }
 
   for_row_blocks(count, [&](const RowBlock &rows) { finish_layer(c, w, rows, &a_); });
 }
 
+// New latent KV into its pages. Tokens of one page lie one behind the other on both sides.
+void Engine::store_kv(const LayerKeys &keys, int count) {
+  const auto width = static_cast<int64_t>(a_.kv.cols());
+  for (int row = 0; row < count;) {
+    const int left_in_page = kPageTokens - (num_tokens_ + row) % kPageTokens;
+    const int run = std::min(left_in_page, count - row);
+    device_.copy(static_cast<float *>(keys.kv.get()) + slots_[static_cast<size_t>(row)] * width, a_.kv.row(row).data(),
+                 static_cast<size_t>(run * width) * sizeof(float));
+    row += run;
+  }
+}
+
 void Engine::run_full_layer(int layer, int count, const ic_attention_args &attention) {
   const ModelConfig &c = model_.config;
-  const ic_pool keys = pool_of(&keys_[static_cast<size_t>(layer)].index);
+  const ic_pool keys = pool_of(keys_[static_cast<size_t>(layer)].index);
 
   ic_queries queries = IC_QUERIES_INIT;
-  queries.q = ready_q_.data();
+  queries.q = ready_q_.get();
   queries.w = a_.index_k_w.data() + c.index_dim;  // the head weights stand behind the keys in each row
   queries.w_row_stride = a_.index_k_w.cols();
 
@@ -173,13 +191,14 @@ void Engine::run_full_layer(int layer, int count, const ic_attention_args &atten
   ic_index_view view = IC_INDEX_VIEW_INIT;
   {
     const Timer timer(&stats_.indexer_seconds);
-    prepare_indexer(model_.layers[static_cast<size_t>(layer)], keys, count);
+    prepare_indexer(layer, keys, count);
     if (options_.select) {
       options_.select(step);
       check(ic_cache_get_view(library_.cache.get(), layer, &view));
     } else {
-      check(ic_forward(library_.cache.get(), &args, &view, nullptr));
+      check(ic_forward(library_.cache.get(), &args, &view, device_.stream()));
     }
+    device_.wait();
     ++stats_.indexer_calls;
   }
   if (options_.inspect) options_.inspect(step, view);
@@ -187,12 +206,14 @@ void Engine::run_full_layer(int layer, int count, const ic_attention_args &atten
 
   const Timer timer(&stats_.attention_seconds);
   check(ic_attention_run(library_.attention.get(), &batch_, 0, &view, &attention, library_.workspace.get(),
-                         library_.workspace_size, nullptr));
+                         library_.workspace_size, device_.stream()));
+  device_.wait();
 }
 
 // From activations to indexer queries, and to keys in their pages.
-void Engine::prepare_indexer(const LayerWeights &weights, const ic_pool &keys, int count) {
-  for_row_blocks(count, [&](const RowBlock &rows) { project_indexer_inputs(weights, rows, &a_); });
+void Engine::prepare_indexer(int layer, const ic_pool &keys, int count) {
+  const LayerWeights &w = model_.layers[static_cast<size_t>(layer)];
+  for_row_blocks(count, [&](const RowBlock &rows) { project_indexer_inputs(w, rows, &a_); });
 
   ic_prepare_args common = IC_PREPARE_ARGS_INIT;
   common.count = count;
@@ -206,19 +227,19 @@ void Engine::prepare_indexer(const LayerWeights &weights, const ic_pool &keys, i
 
   ic_prepare_args q = common;
   q.x = a_.index_q.data();
-  q.q_out = ready_q_.data();
-  check(ic_indexer_prepare_queries(library_.indexer.get(), &q, nullptr));
+  q.q_out = ready_q_.get();
+  check(ic_indexer_prepare_queries(library_.indexer.get(), &q, device_.stream()));
 
   ic_prepare_args k = common;
   k.x = a_.index_k_w.data();
   k.x_row_stride = a_.index_k_w.cols();
-  k.norm_weight = weights.index_k_norm.data();
-  k.norm_bias = weights.index_k_bias.data();
+  k.norm_weight = static_cast<const float *>(keys_[static_cast<size_t>(layer)].norm.get());
+  k.norm_bias = k.norm_weight + model_.config.index_dim;
   k.norm_eps = kInnerNormEps;
   k.pool = &keys;
   k.slots = slots_.data();
   k.page_tokens = kPageTokens;
-  check(ic_indexer_prepare_keys(library_.indexer.get(), &k, nullptr));
+  check(ic_indexer_prepare_keys(library_.indexer.get(), &k, device_.stream()));
 }
 
 }  // namespace tiny_lm

@@ -8,13 +8,14 @@
 #include <vector>
 
 #include "dense.h"
+#include "device.h"
 #include "library.h"
 #include "model.h"
 #include "thread_pool.h"
 
 namespace tiny_lm {
 
-/// Wall time since construction, and how often the indexer ran.
+/// Wall time since construction, waiting for the device included, and how often the indexer ran.
 struct EngineStats {
   double indexer_seconds = 0;    ///< all that a Shared layer saves: projection, preparation, scores, selection
   double attention_seconds = 0;  ///< sparse attention over the selected keys
@@ -41,11 +42,11 @@ struct EngineOptions {
   std::function<void(const IndexerStep &, const ic_index_view &)> inspect;
 };
 
-/// Not for several threads at once. Model and pool must outlive it.
+/// Not for several threads at once. Model, device and pool must outlive it.
 class Engine {
  public:
   /// pattern: one letter F or S per layer. Throws Error; kExitPattern when the library refuses the schedule.
-  Engine(const Model &model, const std::string &pattern, ThreadPool *pool, EngineOptions options = {});
+  Engine(const Model &model, const std::string &pattern, Device *device, ThreadPool *pool, EngineOptions options = {});
 
   /// Forgets the sequence.
   void restart() { num_tokens_ = 0; }
@@ -57,39 +58,43 @@ class Engine {
   const std::vector<int> &full_layers() const { return full_layers_; }
 
  private:
-  /// Keys of one layer, in pages.
+  /// What the library reads of one layer: its keys, in pages, and for Full layers the indexer's norm.
   struct LayerKeys {
     bool full = false;
-    std::vector<float> kv;     // latent KV of MLA: kv_rank + rope_dim per token
-    std::vector<float> index;  // index keys: index_dim per token; Full layers only
+    Device::Memory kv;     // latent KV of MLA: kv_rank + rope_dim floats per token
+    Device::Memory index;  // index keys: index_dim floats per token
+    Device::Memory norm;   // weight and bias, index_dim floats each
   };
 
   void create_keys();
   void begin(int count);
   void run_layer(int layer, int count);
+  void store_kv(const LayerKeys &keys, int count);
   void run_full_layer(int layer, int count, const ic_attention_args &attention);
-  void prepare_indexer(const LayerWeights &weights, const ic_pool &keys, int count);
+  void prepare_indexer(int layer, const ic_pool &keys, int count);
   void for_row_blocks(int count, const std::function<void(const RowBlock &)> &body);
-  ic_pool pool_of(std::vector<float> *memory) const;
+  ic_pool pool_of(const Device::Memory &memory) const;
 
   const Model &model_;
+  Device &device_;
   ThreadPool &pool_;
   EngineOptions options_;
   Library library_;
   EngineStats stats_;
   RopeTable rope_;
   Activations a_;
-  Matrix ready_q_;  // [rows, index_heads * index_dim] indexer queries after preparation
+  Device::Memory ready_q_;  // [rows, index_heads * index_dim] indexer queries after preparation
 
   std::vector<LayerKeys> keys_;
   std::vector<int> full_layers_;
-  std::vector<int32_t> pages_;  // logical block -> page, the same in every layer
+  int num_pages_ = 0;
+  SharedArray<int32_t> pages_;  // logical block -> page, the same in every layer
   ic_block_table table_ = IC_BLOCK_TABLE_INIT;
 
   int num_tokens_ = 0;              // tokens in the sequence
-  std::vector<int32_t> positions_;  // of the rows that are being fed; so are the next two
-  std::vector<int32_t> key_end_;
-  std::vector<int64_t> slots_;
+  SharedArray<int32_t> positions_;  // of the rows that are being fed; so are the next two
+  SharedArray<int32_t> key_end_;
+  SharedArray<int64_t> slots_;
   ic_batch batch_ = IC_BATCH_INIT;
 };
 

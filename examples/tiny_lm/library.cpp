@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an engine makes once: context, schedule, indexer, top-k, attention, cache, workspace.
+// What an engine makes once: schedule, indexer, top-k, attention, cache, workspace.
 #include "library.h"
 
 #include <algorithm>
@@ -7,22 +7,6 @@
 
 namespace tiny_lm {
 namespace {
-
-/// Lends the program's threads to the library.
-void parallel_for(void *user, int64_t count, ic_task_fn task, void *data) {
-  static_cast<ThreadPool *>(user)->parallel_for(count, [=](int64_t i) { task(data, i); });
-}
-
-Owner<ic_context> create_context(ThreadPool *pool) {
-  ic_context_desc desc = IC_CONTEXT_DESC_INIT;
-  desc.backend = IC_BACKEND_CPU;
-  desc.num_threads = pool->num_threads();
-  desc.parallel_for = parallel_for;
-  desc.parallel_user = pool;
-  ic_context *handle = nullptr;
-  check(ic_context_create(&desc, &handle));
-  return Owner<ic_context>(handle);
-}
 
 Owner<ic_indexer> create_indexer(ic_context *context, const ModelConfig &config) {
   ic_indexer_desc desc = IC_INDEXER_DESC_INIT;
@@ -63,18 +47,11 @@ Owner<ic_cache> create_cache(const Library &library, int max_rows) {
   desc.attention = library.attention.get();
   desc.max_rows = max_rows;
   ic_cache *handle = nullptr;
-  check(ic_cache_create(library.context.get(), &desc, &handle));
+  check(ic_cache_create(library.device.context(), &desc, &handle));
   return Owner<ic_cache>(handle);
 }
 
 }  // namespace
-
-void check(ic_status status, ExitStatus exit_status) {
-  if (status == IC_OK) return;
-  std::string text(ic_last_error(nullptr, 0) + 1, '\0');
-  text.resize(ic_last_error(text.data(), text.size()));
-  throw Error(exit_status, text + " (" + ic_status_string(status) + ")");
-}
 
 // Which layers have an indexer comes from the model's config, which of them run it from the pattern.
 Owner<ic_schedule> create_schedule(const ModelConfig &config, const std::string &pattern) {
@@ -87,19 +64,19 @@ Owner<ic_schedule> create_schedule(const ModelConfig &config, const std::string 
   return Owner<ic_schedule>(handle);
 }
 
-Library::Library(const ModelConfig &config, const std::string &pattern, int max_tokens, ThreadPool *pool)
-    : context(create_context(pool)),
+Library::Library(const ModelConfig &config, const std::string &pattern, int max_tokens, Device *device_of_all)
+    : device(*device_of_all),
       schedule(create_schedule(config, pattern)),
-      indexer(create_indexer(context.get(), config)),
-      topk(create_topk(context.get(), config)),
-      attention(create_attention(context.get(), config)),
+      indexer(create_indexer(device.context(), config)),
+      topk(create_topk(device.context(), config)),
+      attention(create_attention(device.context(), config)),
       cache(create_cache(*this, max_tokens)) {
   size_t forward_size = 0;
   size_t attention_size = 0;
   check(ic_forward_workspace_size(cache.get(), max_tokens, max_tokens, &forward_size));
   check(ic_attention_workspace_size(attention.get(), max_tokens, config.index_topk, &attention_size));
   workspace_size = std::max({forward_size, attention_size, size_t{256}});
-  workspace.reset(::operator new(workspace_size, std::align_val_t{256}));
+  workspace = device.memory(workspace_size, Reach::kLibrary);
 }
 
 bool Library::is_full(int layer) const {

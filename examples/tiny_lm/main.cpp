@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // tiny_lm: a real, small DSA language model through libindexcache, under any schedule of Full and Shared layers.
-#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "device.h"
 #include "engine.h"
 #include "error.h"
 #include "evaluate.h"
@@ -33,16 +33,9 @@ Corpus read_corpus(const Options &options) {
   return corpus;
 }
 
-std::string cpu_name() {
-  ic_device_caps caps = IC_DEVICE_CAPS_INIT;
-  check(ic_device_get_caps(IC_BACKEND_CPU, 0, &caps));
-  const char *const levels[] = {"", "portable", "AVX2", "AVX-512"};
-  return std::string(levels[std::clamp(caps.cpu_isa, 0, 3)]) + ", " + caps.name;
-}
-
-Evaluation run(const Model &model, const Corpus &corpus, const char *name, const std::string &pattern,
+Evaluation run(const Model &model, const Corpus &corpus, const char *name, const std::string &pattern, Device *device,
                ThreadPool *pool) {
-  Engine engine(model, pattern, pool);
+  Engine engine(model, pattern, device, pool);
   Evaluation result = evaluate(&engine, pattern, corpus, [&](int done, int all) { show_progress(name, done, all); });
   clear_progress();
   return result;
@@ -62,14 +55,15 @@ int run_program(const std::vector<std::string> &arguments) {
   for (const NamedSchedule &schedule : schedules) create_schedule(model.config, schedule.pattern);
   const Corpus corpus = read_corpus(options);
   ThreadPool pool(options.threads);
-  const Setting setting{std::filesystem::path(options.model).lexically_normal().string(), pool.num_threads(), "cpu",
-                        cpu_name()};
+  const std::unique_ptr<Device> device = open_device(options.device, model.config, &pool);
+  const Setting setting{std::filesystem::path(options.model).lexically_normal().string(), pool.num_threads(),
+                        device->backend(), device->name(), device->why()};
 
   std::vector<Evaluation> results;
   nlohmann::ordered_json all = nlohmann::ordered_json::array();
   if (!options.json) print_header(setting, corpus);
   for (const NamedSchedule &schedule : schedules) {
-    results.push_back(run(model, corpus, schedule.name, schedule.pattern, &pool));
+    results.push_back(run(model, corpus, schedule.name, schedule.pattern, device.get(), &pool));
     if (options.json) {
       all.push_back(to_json(results.back(), setting));
       if (!options.pattern) all.back()["name"] = schedule.name;

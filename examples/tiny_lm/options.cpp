@@ -18,13 +18,14 @@ int parse_count(const std::string &option, const std::string &text, int largest)
   return value;
 }
 
-void check_backend(const std::string &backend) {
-  if (backend == "cpu") return;
-  if (backend == "cuda") throw Error(kExitBackend, "backend cuda: this program runs on the CPU backend only, so far");
-  throw Error(kExitUsage, "--backend is \"" + backend + "\"; allowed: cpu, cuda");
-}
-
 }  // namespace
+
+DeviceChoice parse_device(const std::string &option, const std::string &text) {
+  if (text == "auto") return DeviceChoice::kAuto;
+  if (text == "cpu") return DeviceChoice::kCpu;
+  if (text == "cuda") return DeviceChoice::kCuda;
+  throw Error(kExitUsage, option + " is \"" + text + "\"; allowed: auto, cpu, cuda");
+}
 
 const char *const kHelp = R"(usage: tiny_lm [--pattern FSFS...] [--text FILE] [--rows N] [--json] [options]
 
@@ -38,7 +39,8 @@ Shared indexer layers, through libindexcache. Without --pattern: the five schedu
   --rows N        only the first N windows of text
   --json          exactly one JSON object on standard output; everything else goes to standard error
   --threads N     threads, 1 to 1024; default: as many as the machine has
-  --backend B     cpu (default) or cuda
+  --device D      where indexer, top-k, index cache and attention run: cuda, cpu, or auto (default: the first GPU that
+                  can, else the CPU). The dense layers always run on the CPU. --backend is the same
   --model DIR     folder with config.json, model.safetensors, heldout.txt and recall.bin
   --list          names and patterns of the five schedules
   --help          this text
@@ -47,7 +49,7 @@ Losses are in nats per byte. "indexer" is the time that a Shared layer saves (pr
 scores, selection), "attention" the sparse attention over the selected keys, "rest" everything else.
 
 exit status: 0 success, 1 failure, 2 wrong usage, 3 a file cannot be read or is not what it should be, 4 a pattern
-that the model cannot run, 5 a text with fewer windows than asked for, 6 a backend that is not available
+that the model cannot run, 5 a text with fewer windows than asked for, 6 a device that is not there
 )";
 
 Options parse_options(const std::vector<std::string> &arguments) {
@@ -79,8 +81,8 @@ Options parse_options(const std::vector<std::string> &arguments) {
       options.rows = parse_count(name, value(), 1 << 20);
     } else if (name == "--threads") {
       options.threads = parse_count(name, value(), 1024);
-    } else if (name == "--backend") {
-      check_backend(value());
+    } else if (name == "--device" || name == "--backend") {
+      options.device = parse_device(name, value());
     } else if (name == "--model") {
       options.model = value();
     } else {

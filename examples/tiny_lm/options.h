@@ -6,20 +6,26 @@
 #include <string>
 #include <vector>
 
+#include "device.h"
+
 namespace tiny_lm {
 
 struct Options {
   std::optional<std::string> pattern;  ///< none: the five named schedules
   std::optional<std::string> text;     ///< none: the model's own text and recall rows
   std::optional<int> rows;             ///< none: all windows
-  int threads = 0;                     ///< 0: as many as the machine has
-  std::string model;                   ///< folder of the checkpoint
+  DeviceChoice device = DeviceChoice::kAuto;
+  int threads = 0;    ///< 0: as many as the machine has
+  std::string model;  ///< folder of the checkpoint
   bool json = false;
   bool list = false;
   bool help = false;
 };
 
-/// Throws Error: kExitUsage, or kExitBackend for a backend that this program cannot run on.
+/// "auto", "cpu" or "cuda". Throws Error (kExitUsage) that names the option.
+DeviceChoice parse_device(const std::string &option, const std::string &text);
+
+/// Throws Error (kExitUsage).
 Options parse_options(const std::vector<std::string> &arguments);
 
 /// Text of --help.

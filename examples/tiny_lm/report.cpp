@@ -27,14 +27,17 @@ nlohmann::ordered_json to_json(const Evaluation &result, const Setting &setting)
                      {"all", result.seconds}};
   json["backend"] = setting.backend;
   json["device"] = setting.device;
+  json["device_why"] = setting.device_why;
   json["threads"] = setting.threads;
   return json;
 }
 
 void print_header(const Setting &setting, const Corpus &corpus) {
-  std::printf("%s: %zu windows of text, %zu of recall, %d bytes each; backend %s (%s), %d thread%s\n\n",
-              setting.model.c_str(), corpus.text.size(), corpus.recall.size(), kWindow, setting.backend.c_str(),
-              setting.device.c_str(), setting.threads, setting.threads == 1 ? "" : "s");
+  std::printf("%s: %zu windows of text, %zu of recall, %d bytes each; dense layers on %d thread%s\n",
+              setting.model.c_str(), corpus.text.size(), corpus.recall.size(), kWindow, setting.threads,
+              setting.threads == 1 ? "" : "s");
+  std::printf("indexer, top-k, cache and attention on %s (%s): %s\n\n", setting.backend.c_str(), setting.device.c_str(),
+              setting.device_why.c_str());
   std::printf("%-13s %-17s %2s  %9s %9s %8s  %8s  %-33s %8s\n", "", "", "", "text loss", "vs. all", "recall", "indexer",
               "   seconds and share", "tokens");
   std::printf("%-13s %-17s %2s  %9s %9s %8s  %8s  %10s %10s %10s  %8s\n", "schedule", "pattern", "F", "nats/byte",

@@ -13,8 +13,9 @@ namespace tiny_lm {
 struct Setting {
   std::string model;
   int threads = 0;
-  std::string backend;  ///< "cpu"
-  std::string device;   ///< instruction level and name
+  std::string backend;     ///< "cpu" or "cuda"
+  std::string device;      ///< instruction level or compute capability, and name
+  std::string device_why;  ///< why this one
 };
 
 nlohmann::ordered_json to_json(const Evaluation &result, const Setting &setting);

@@ -22,10 +22,18 @@ struct PoolPlace {
   int32_t token;
 };
 
-/// The place of a position >= 0 of sequence seq. Adds IC_FAULT_PAGE for one outside the pool; a key on page -1 or behind
-/// the last block is just not there.
-__device__ inline PoolPlace find_place(const PoolView &pool, int32_t shift, int32_t seq, int32_t position,
-                                       uint32_t *fault) {
+/// The block table's entry for a position >= 0 of sequence seq, as it stands there; a copy may be asked for long before
+/// it is used. Behind the last block: -1. Contiguous: 0.
+__device__ inline int32_t page_entry(const PoolView &pool, int32_t shift, int32_t seq, int32_t position) {
+  if (shift < 0) return 0;
+  const int32_t block = position >> shift;
+  return block < pool.num_blocks ? pool.block_table[seq * pool.block_table_stride + block] : -1;
+}
+
+/// The place of a position >= 0 of sequence seq, whose page_entry() is `page`. Adds IC_FAULT_PAGE for one outside the
+/// pool; a key on page -1 or behind the last block is just not there.
+__device__ inline PoolPlace place_on_page(const PoolView &pool, int32_t shift, int32_t seq, int32_t position,
+                                          int32_t page, uint32_t *fault) {
   if (shift < 0) {
     const int64_t offset = pool.key_offsets == nullptr ? 0 : pool.key_offsets[seq];
     // offset + position in [0, capacity), without a sum that could overflow
@@ -35,14 +43,16 @@ __device__ inline PoolPlace find_place(const PoolView &pool, int32_t shift, int3
     }
     return {offset + position, 0};
   }
-  const int32_t block = position >> shift;
-  if (block >= pool.num_blocks) return {-1, 0};
-  const int32_t page = pool.block_table[seq * pool.block_table_stride + block];
   if (page < 0 || page >= pool.capacity) {
     if (page != -1) *fault |= IC_FAULT_PAGE;
     return {-1, 0};
   }
-  return {page, position - (block << shift)};
+  return {page, position & ((1 << shift) - 1)};
+}
+
+__device__ inline PoolPlace find_place(const PoolView &pool, int32_t shift, int32_t seq, int32_t position,
+                                       uint32_t *fault) {
+  return place_on_page(pool, shift, seq, position, page_entry(pool, shift, seq, position), fault);
 }
 
 /// First byte of the vector, null when there is none.

@@ -21,13 +21,14 @@ void require_backend(int32_t backend) {
 
 std::unique_ptr<Backend> make_backend(const ic_context_desc &desc) {
   const Allocator allocator{desc.alloc, desc.free, desc.alloc_user};
-  if (desc.backend == IC_BACKEND_CUDA) return make_cuda_backend({desc.device, desc.max_ctas, allocator});
+  if (desc.backend == IC_BACKEND_CUDA)
+    return make_cuda_backend({desc.device, desc.max_ctas, allocator, (desc.flags & IC_CONTEXT_CHECK_VALUES) != 0});
   return make_cpu_backend({desc.num_threads, desc.cpu_isa, allocator, desc.parallel_for, desc.parallel_user});
 }
 
 void check(const ic_context_desc &desc) {
   require_backend(desc.backend);
-  require_flags(desc.flags, 0, "desc->flags");
+  require_flags(desc.flags, IC_CONTEXT_CHECK_VALUES, "desc->flags");
   require_zero(desc.reserved, "desc->reserved");
   const bool cpu = desc.backend == IC_BACKEND_CPU;
   require_range(desc.device, 0, cpu ? 0 : 1023, "desc->device");

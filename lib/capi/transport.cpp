@@ -14,7 +14,6 @@ using namespace ic;
 constexpr uint32_t kMagic = 0x58494349;
 
 ic_export_header read_header(const void *buffer, size_t size) {
-  require_array(buffer, 8, "buffer");
   if (size < sizeof(ic_export_header))
     fail(IC_ERROR_PARSE, "the block has %zu bytes; its header alone has %zu", size, sizeof(ic_export_header));
   ic_export_header header;
@@ -159,6 +158,7 @@ extern "C" ic_status ic_cache_export(ic_cache *cache, int32_t source_layer, uint
     require_array(buffer, 8, "buffer");
     const size_t needed = cache->export_size(cache->publications().rows(), flags);
     if (size < needed) fail(IC_ERROR_BUFFER_TOO_SMALL, "buffer has %zu bytes; %zu are needed", size, needed);
+    cache->backend().require_block(buffer, location, stream);
     cache->export_block(source_layer, flags, buffer, stream);
   });
 }
@@ -170,6 +170,8 @@ extern "C" ic_status ic_cache_import(ic_cache *cache, int32_t publish_layer, uin
     require_stream(cache->backend(), stream);
     require_flags(flags, IC_IMPORT_ANY_SCHEDULE | IC_IMPORT_SAME_NUMERICS, "flags");
     require_aligned(header, alignof(ic_export_header), "header");
+    require_array(buffer, 8, "buffer");
+    cache->backend().require_block(buffer, IC_MEMORY_HOST, stream);
     const ic_export_header given = read_header(buffer, size);
     if (given.schedule_hash != cache->schedule().hash() && (flags & IC_IMPORT_ANY_SCHEDULE) == 0)
       fail(IC_ERROR_SCHEDULE_HASH, "the block's schedule hash is 0x%016llx; the cache's is 0x%016llx",

@@ -7,11 +7,6 @@
 
 namespace ic {
 
-void require_stream(const Backend &backend, ic_stream stream) {
-  if (backend.kind() == IC_BACKEND_CPU && stream != nullptr)
-    fail(IC_ERROR_INVALID_ARGUMENT, "stream is %p; the CPU backend takes NULL", static_cast<void *>(stream));
-}
-
 Batch read_batch(const ic_batch *batch, int32_t max_rows) {
   const ic_batch given = read_struct(batch, "batch");
   if ((given.flags & IC_BATCH_TREE_DRAFT) != 0)

@@ -11,8 +11,8 @@
 
 namespace ic {
 
-/// The CPU backend takes no stream.
-void require_stream(const Backend &backend, ic_stream stream);
+/// A stream that the backend's operations may run on.
+inline void require_stream(const Backend &backend, ic_stream stream) { backend.require_stream(stream); }
 
 /// The batch without the values of its arrays. max_rows: what the cache holds.
 Batch read_batch(const ic_batch *batch, int32_t max_rows);

@@ -62,6 +62,11 @@ class Backend {
   virtual size_t merge_workspace_size(int32_t max_rows, int32_t max_parts, int32_t k) const = 0;
   virtual size_t attend_workspace_size(const AttendLimits &limits) const = 0;
 
+  // Asked before an operation changes anything; each fails where the operation could not run.
+  virtual void require_stream(Stream stream) const = 0;
+  /// The memory of a block to be exported to or imported from. location: IC_MEMORY_*.
+  virtual void require_block(const void *block, int32_t location, Stream stream) const = 0;
+
   virtual void scores(const ScoresParams &params, Stream stream) = 0;
   virtual void score_select(const ScoreSelectParams &params, Stream stream) = 0;
   virtual void select(const SelectParams &params, Stream stream) = 0;
@@ -76,8 +81,8 @@ class Backend {
   virtual void gather_rows(const GatherRowsParams &params, Stream stream) = 0;
   virtual void remap(const RemapParams &params, Stream stream) = 0;
   virtual void overlap(const OverlapParams &params, Stream stream) = 0;
-  /// Plain copy; either side may be host memory.
-  virtual void copy(void *to, const void *from, size_t bytes, Stream stream) = 0;
+  virtual void export_rows(const ExportParams &params, Stream stream) = 0;
+  virtual void import_rows(const ImportParams &params, Stream stream) = 0;
   /// Reads (and clears) a fault word after all work on the stream.
   virtual uint32_t read_faults(uint32_t *word, bool clear, Stream stream) = 0;
 };

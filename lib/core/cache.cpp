@@ -204,23 +204,14 @@ void ic_cache::compact(const ic::CompactRequest &request, ic::Stream stream) {
   gather.indices = collected.indices;
   gather.lengths = collected.lengths;
   gather.scores = collected.scores;
-  publish_rows(request.publish_layer, gather, stream);
-}
-
-/// Rows into the layer's slot, stamped anew when there is an epoch: the layer vouches for them now.
-void ic_cache::publish_rows(int32_t publish_layer, const ic::GatherRowsParams &gather, ic::Stream stream) {
-  const auto to = slot(publications_.slot_of(publish_layer));
-  ic::GatherRowsParams params = gather;
-  params.out_indices = to.indices;
-  params.out_stride = topk_->k_padded;
-  params.out_lengths = to.lengths;
-  params.out_scores = gather.scores == nullptr ? nullptr : to.scores;
-  publications_.unpublish(publish_layer);
-  if (params.count > 0) {
-    backend().gather_rows(params, stream);
-    if (epoch_ != nullptr) backend().stamp({to.stamps, epoch_, publish_layer, params.count}, stream);
-  }
-  publications_.publish(publish_layer);
+  const auto to = slot(publications_.slot_of(request.publish_layer));
+  gather.out_indices = to.indices;
+  gather.out_lengths = to.lengths;
+  gather.out_scores = from.scores == nullptr ? nullptr : to.scores;
+  publications_.unpublish(request.publish_layer);
+  backend().gather_rows(gather, stream);
+  restamp(request.publish_layer, request.num_rows, stream);
+  publications_.publish(request.publish_layer);
 }
 
 void ic_cache::remap(const ic_remap_args &args, ic::Stream stream) {
@@ -240,6 +231,9 @@ void ic_cache::remap(const ic_remap_args &args, ic::Stream stream) {
   };
   // With an epoch the check of every row must be made anew: the caller may have moved on.
   if (epoch_ == nullptr && std::any_of(remapped_.begin(), remapped_.end(), same)) return;
+  // Whatever these arrays held before is gone, also when the operation fails.
+  for (Remapped &had : remapped_)
+    if (had.slots == wanted.slots || had.lengths == wanted.lengths) had = Remapped{};
 
   const auto from = slot(index);
   const int32_t rows = publications_.rows();
@@ -269,9 +263,6 @@ void ic_cache::remap(const ic_remap_args &args, ic::Stream stream) {
     }
     backend().remap(params, stream);
   }
-  // Whatever these arrays held before is gone.
-  for (Remapped &had : remapped_)
-    if (had.slots == wanted.slots || had.lengths == wanted.lengths) had = Remapped{};
   remapped_[next_remapped_] = wanted;
   next_remapped_ = (next_remapped_ + 1) % remapped_.size();
 }
@@ -294,43 +285,42 @@ void ic_cache::export_block(int32_t source_layer, uint32_t flags, void *buffer, 
   header.num_rows = rows;
   header.k = topk_->k;
   header.flags = flags;
-  auto *body = static_cast<uint8_t *>(buffer) + sizeof header;
-  backend().copy(buffer, &header, sizeof header, stream);
-  if (rows == 0) return;
-  ic::GatherRowsParams pack{};
-  pack.count = rows;
-  pack.source_rows = rows;
-  pack.width = topk_->k;
-  pack.padded_width = topk_->k;
-  pack.indices = from.indices;
-  pack.index_stride = topk_->k_padded;
-  pack.lengths = from.lengths;
-  pack.out_lengths = reinterpret_cast<int32_t *>(body);
-  pack.out_indices = pack.out_lengths + rows;
-  pack.out_stride = topk_->k;
-  if ((flags & IC_EXPORT_SCORES) != 0) {
-    pack.scores = from.scores;
-    pack.out_scores = reinterpret_cast<float *>(pack.out_indices + int64_t{rows} * topk_->k);
-  }
-  pack.fault = fault();
-  backend().gather_rows(pack, stream);
+  ic::ExportParams params{};
+  static_assert(sizeof params.header == sizeof header);
+  std::memcpy(params.header, &header, sizeof header);
+  params.indices = from.indices;
+  params.index_stride = topk_->k_padded;
+  params.lengths = from.lengths;
+  params.scores = (flags & IC_EXPORT_SCORES) != 0 ? from.scores : nullptr;
+  params.count = rows;
+  params.k = topk_->k;
+  params.block = buffer;
+  backend().export_rows(params, stream);
 }
 
 void ic_cache::import_block(int32_t publish_layer, const ic_export_header &header, const void *body,
                             ic::Stream stream) {
-  const auto *lengths = static_cast<const int32_t *>(body);
-  ic::GatherRowsParams unpack{};
-  unpack.count = header.num_rows;
-  unpack.source_rows = header.num_rows;
-  unpack.width = header.k;
-  unpack.padded_width = topk_->k_padded;
-  unpack.lengths = lengths;
-  unpack.indices = lengths + header.num_rows;
-  unpack.index_stride = header.k;
-  if (keeps_scores())
-    unpack.scores = reinterpret_cast<const float *>(unpack.indices + int64_t{header.num_rows} * header.k);
-  unpack.fault = fault();
-  publish_rows(publish_layer, unpack, stream);
+  const auto to = slot(publications_.slot_of(publish_layer));
+  ic::ImportParams params{};
+  params.rows = batch_.rows({0, header.num_rows}, fault());
+  params.body = body;
+  params.k = header.k;
+  params.k_padded = topk_->k_padded;
+  params.indices = to.indices;
+  params.lengths = to.lengths;
+  params.scores = to.scores;
+  publications_.unpublish(publish_layer);
+  if (header.num_rows > 0) {
+    backend().import_rows(params, stream);
+    restamp(publish_layer, header.num_rows, stream);
+  }
+  publications_.publish(publish_layer);
+}
+
+/// The layer vouches for its rows now.
+void ic_cache::restamp(int32_t publish_layer, int32_t rows, ic::Stream stream) {
+  if (epoch_ == nullptr) return;
+  backend().stamp({slot(publications_.slot_of(publish_layer)).stamps, epoch_, publish_layer, rows}, stream);
 }
 
 ic_index_view ic_cache::view(int32_t source_layer, ic::RowRange part) const noexcept {

@@ -115,7 +115,7 @@ struct ic_cache final : ic::RefCounted {
   };
   ic::SlotLayout::Arrays slot(int32_t index) const noexcept;
   void attend(const ic::ForwardRequest &request, ic::AttendParams params, ic::Stream stream);
-  void publish_rows(int32_t publish_layer, const ic::GatherRowsParams &gather, ic::Stream stream);
+  void restamp(int32_t publish_layer, int32_t rows, ic::Stream stream);
 
   const ic::Ref<ic_context> context_;
   const ic::Ref<ic_schedule> schedule_;

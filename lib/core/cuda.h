@@ -16,6 +16,7 @@ struct CudaOptions {
   int32_t device;
   int32_t max_ctas;  // 0 = no limit
   Allocator allocator;
+  bool check_values = false;  // IC_CONTEXT_CHECK_VALUES
 };
 
 /// Fails with IC_ERROR_CUDA_NOT_BUILT, _NO_DRIVER, _NO_DEVICE, _UNSUPPORTED_DEVICE or IC_ERROR_CUDA. Every kernel is

@@ -8,16 +8,17 @@ namespace ic {
 
 /// What multiplies and adds, and in which order: two paths of one family and element type give the same bits.
 enum class ScoreFamily : uint8_t {
-  /// Elements widened to fp32 exactly; one chain of fused multiply-adds over d ascending from +0; relu; one chain over
-  /// h
-  /// ascending from +0 with w' = fl(w * q_scale); times the key's scale where there is one; -0 to +0, NaN to -inf.
-  /// Every
+  /// Elements widened to fp32 exactly; one chain of fused multiply-adds over d ascending from +0; relu; one chain over h
+  /// ascending from +0 with w' = fl(w * q_scale); times the key's scale where there is one; -0 to +0, NaN to -inf. Every
   /// level of the CPU backend, and the CUDA cores of every GPU.
   kFmaChain = 1,
-  /// Tensor cores of a GPU by mma.sync, fp16 or bf16 operands (e4m3 widened to fp16 exactly), fp32 accumulators over d
-  /// ascending in steps of 16; relu; the head sum of four lanes, each a chain of fused multiply-adds over h ascending of
-  /// the heads h with h / 2 % 4 == lane, added as (0 + 1) + (2 + 3); times the key's scale; -0 to +0, NaN to -inf. How
-  /// one instruction adds its 16 products is the chip's affair, so the id names the chip's family.
+  /// Tensor cores of a GPU by mma.sync m16n8k16, keys on m and heads on n: fp16 or bf16 operands (e4m3 widened to fp16
+  /// exactly), fp32 accumulators from +0 over d ascending in steps of 16. Product k of a step is d = k; for e4m3, where
+  /// a lane reads four codes at once, d = 4 (k % 8 / 2) + k % 2 + 2 (k / 8). Then relu; the head sum of four lanes, each
+  /// a chain of fused multiply-adds from +0 over h ascending of the heads with h / 2 % 4 == lane, heads padded to a
+  /// multiple of 8 by zeros, w' = fl(w * q_scale); (lane 0 + lane 1) + (lane 2 + lane 3); times the key's scale where
+  /// there is one; -0 to +0, NaN to -inf. How one instruction adds its 16 products is the chip's affair, so the id names
+  /// the chip's family.
   kMmaSync = 2,
 };
 
@@ -43,10 +44,13 @@ constexpr uint64_t mma_sync_id(int32_t dtype, int32_t major) noexcept {
   return make_numerics_id(ScoreFamily::kMmaSync, dtype, static_cast<uint8_t>(major), 2, 1);
 }
 
-/// Tensor cores truncate where they align the addends of a step: per step of 16 products and per head an error of at
-/// most a few units of 2^-22; the rest as for the chain.
+/// A tensor core adds the products of a step to the accumulator exactly but for what it cuts off: what lies below the
+/// last bits of the largest addend, and the last bits of the result. Chips since sm_80 keep at least one bit more than
+/// fp32 while they add at least 8 products at once, so that a product costs at most (9 + 2) / 8 units of 2^-24 of the
+/// sum of magnitudes; 1.5 is used (the largest seen on Hopper is 0.36). Then H / 4 roundings in a lane's chain, two in
+/// the sum of the lanes and two factors.
 constexpr double mma_sync_error_bound(int32_t num_heads, int32_t head_dim) noexcept {
-  return (static_cast<double>(num_heads) + static_cast<double>(head_dim) + 8.0) / (1 << 22);
+  return (1.5 * static_cast<double>(head_dim) + 0.25 * static_cast<double>(num_heads) + 8.0) / (1 << 24);
 }
 
 /// eps of |I - I_exact| <= eps * ks * sum_h |w_h| * sum_d |q_hd * k_d|: a term passes at most D roundings in the dot

@@ -228,6 +228,31 @@ struct GatherRowsParams {
   uint32_t *fault;
 };
 
+/// A publication as a block that leaves the library: a header of 64 bytes, int32 lengths[count], int32 indices[count, k]
+/// and, when they are given, float scores[count, k].
+struct ExportParams {
+  uint32_t header[16];
+  const int32_t *indices;  // [count, index_stride]
+  int64_t index_stride;
+  const int32_t *lengths;  // [count]
+  const float *scores;     // [count, index_stride]; null = none
+  int32_t count;
+  int32_t k;
+  void *block;  // where to; aligned to 8
+};
+
+/// What is behind the header of a block, into a publication. A row that is no ascending list inside the row's range
+/// becomes empty and sets *rows.fault.
+struct ImportParams {
+  RowsView rows;
+  const void *body;  // host memory: as in ExportParams
+  int32_t k;
+  int32_t k_padded;   // entries written per row
+  int32_t *indices;   // [count, k_padded]
+  int32_t *lengths;   // [count]
+  float *scores;      // [count, k_padded]; null = the block's are not wanted
+};
+
 /// Logical positions to slots.
 struct RemapParams {
   RowsView rows;           // key ranges unused

@@ -77,6 +77,12 @@ class CpuBackend final : public Backend {
     return cpu::attend_workspace_size(executor_, limits.num_heads, limits.d_latent, limits.d_rope, limits.num_indices);
   }
 
+  void require_stream(Stream stream) const override {
+    if (stream != nullptr)
+      fail(IC_ERROR_INVALID_ARGUMENT, "stream is %p; the CPU backend takes NULL", static_cast<void *>(stream));
+  }
+  void require_block(const void *, int32_t, Stream) const override {}
+
   void scores(const ScoresParams &params, Stream) override { cpu::scores(executor_, params); }
   void score_select(const ScoreSelectParams &params, Stream) override { cpu::score_select(executor_, params); }
   void select(const SelectParams &params, Stream) override { cpu::select(executor_, params); }
@@ -91,7 +97,8 @@ class CpuBackend final : public Backend {
   void gather_rows(const GatherRowsParams &params, Stream) override { cpu::gather_rows(executor_, params); }
   void remap(const RemapParams &params, Stream) override { cpu::remap(executor_, params); }
   void overlap(const OverlapParams &params, Stream) override { cpu::overlap(executor_, params); }
-  void copy(void *to, const void *from, size_t bytes, Stream) override { std::memcpy(to, from, bytes); }
+  void export_rows(const ExportParams &params, Stream) override { cpu::export_rows(executor_, params); }
+  void import_rows(const ImportParams &params, Stream) override { cpu::import_rows(executor_, params); }
   uint32_t read_faults(uint32_t *word, bool clear, Stream) override {
     const std::atomic_ref<uint32_t> faults(*word);
     return clear ? faults.exchange(0) : faults.load();

@@ -80,6 +80,43 @@ void gather_rows(const Executor &executor, const GatherRowsParams &params) {
   });
 }
 
+void export_rows(const Executor &executor, const ExportParams &params) {
+  std::memcpy(params.block, params.header, sizeof params.header);
+  GatherRowsParams pack{};
+  pack.count = params.count;
+  pack.source_rows = params.count;
+  pack.width = params.k;
+  pack.padded_width = params.k;
+  pack.indices = params.indices;
+  pack.index_stride = params.index_stride;
+  pack.lengths = params.lengths;
+  pack.scores = params.scores;
+  pack.out_lengths = static_cast<int32_t *>(params.block) + sizeof params.header / sizeof(int32_t);
+  pack.out_indices = pack.out_lengths + params.count;
+  pack.out_stride = params.k;
+  if (params.scores != nullptr)
+    pack.out_scores = reinterpret_cast<float *>(pack.out_indices + int64_t{params.count} * params.k);
+  gather_rows(executor, pack);
+}
+
+void import_rows(const Executor &executor, const ImportParams &params) {
+  GatherRowsParams unpack{};
+  unpack.count = params.rows.count;
+  unpack.source_rows = params.rows.count;
+  unpack.width = params.k;
+  unpack.padded_width = params.k_padded;
+  unpack.lengths = static_cast<const int32_t *>(params.body);
+  unpack.indices = unpack.lengths + params.rows.count;
+  unpack.index_stride = params.k;
+  if (params.scores != nullptr)
+    unpack.scores = reinterpret_cast<const float *>(unpack.indices + int64_t{params.rows.count} * params.k);
+  unpack.out_indices = params.indices;
+  unpack.out_stride = params.k_padded;
+  unpack.out_lengths = params.lengths;
+  unpack.out_scores = params.scores;
+  gather_rows(executor, unpack);
+}
+
 void remap(const Executor &executor, const RemapParams &params) {
   each_row(executor, params.rows.count, [&params](int32_t row) {
     const int32_t *indices = params.indices + row * params.index_stride;

@@ -10,6 +10,9 @@ namespace ic::cpu {
 void stamp(const StampParams &params);
 void check_stamps(const CheckStampsParams &params);
 void gather_rows(const Executor &executor, const GatherRowsParams &params);
+void export_rows(const Executor &executor, const ExportParams &params);
+/// The block has been checked.
+void import_rows(const Executor &executor, const ImportParams &params);
 void remap(const Executor &executor, const RemapParams &params);
 void overlap(const Executor &executor, const OverlapParams &params);
 

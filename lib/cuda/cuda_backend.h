@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <mutex>
 
 #include "core/backend.h"
 #include "core/cuda.h"
@@ -37,6 +38,9 @@ class CudaBackend final : public Backend {
   size_t merge_workspace_size(int32_t max_rows, int32_t max_parts, int32_t k) const override;
   size_t attend_workspace_size(const AttendLimits &limits) const override;
 
+  void require_stream(Stream stream) const override;
+  void require_block(const void *block, int32_t location, Stream stream) const override;
+
   void scores(const ScoresParams &params, Stream stream) override;
   void score_select(const ScoreSelectParams &params, Stream stream) override;
   void select(const SelectParams &params, Stream stream) override;
@@ -51,14 +55,28 @@ class CudaBackend final : public Backend {
   void gather_rows(const GatherRowsParams &params, Stream stream) override;
   void remap(const RemapParams &params, Stream stream) override;
   void overlap(const OverlapParams &params, Stream stream) override;
-  void copy(void *to, const void *from, size_t bytes, Stream stream) override;
+  void export_rows(const ExportParams &params, Stream stream) override;
+  void import_rows(const ImportParams &params, Stream stream) override;
   uint32_t read_faults(uint32_t *word, bool clear, Stream stream) override;
 
  private:
+  /// launch(fault word) for an operation that reports to `fault`; with IC_CONTEXT_CHECK_VALUES waits and fails for what
+  /// it reported.
+  template <class Launch>
+  void run(const char *operation, uint32_t *fault, Stream stream, Launch &&launch);
+
+  void prepare(const char *operation, const PrepareParams &params, Stream stream);
+  cudaError_t check_rows(const RowsView &rows, Stream stream) const;
+  cudaError_t check_lengths(const int32_t *lengths, int64_t count, int32_t longest, uint32_t *fault,
+                            Stream stream) const;
+
   PrimaryContext primary_;
+  int32_t device_;
   Allocator allocator_;
   LaunchLimits limits_;
   cudaStream_t create_stream_ = nullptr;  // non-blocking: what create functions run waits for nobody
+  std::mutex checking_;                   // held by the operation that uses the word
+  uint32_t *check_word_ = nullptr;        // device memory; null = values are not checked
 };
 
 }  // namespace ic::cuda

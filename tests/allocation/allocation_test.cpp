@@ -384,6 +384,35 @@ INSTANTIATE_TEST_SUITE_P(Variants, NoAllocation,
                          testing::Values(Variant{}, Variant{.threads = 3}, Variant{.dtype = IC_DTYPE_E4M3},
                                          Variant{.cache_flags = 0}, Variant{.threads = 2, .epoch = true}));
 
+// What an engine does for hours: nothing is left behind in any memory.
+TEST(NoAllocationAtSize, AThousandForwards) {
+  SmallProblem p({.dtype = IC_DTYPE_E4M3});
+  const auto device = [] { return device_memory_calls == nullptr ? 0 : device_memory_calls(); };
+  const auto left = [] { return free_device_memory == nullptr ? 0 : free_device_memory(); };
+  ASSERT_EQ(p.call_begin(), IC_OK) << last_error();
+  ASSERT_EQ(p.call_full(), IC_OK) << last_error();  // what a driver keeps after the first time
+  const int64_t device_before = device();
+  const size_t left_before = left();
+  ic_status status = IC_OK;
+  int64_t count;
+  {
+    const Allocations allocations;
+    for (int i = 0; i < 1000 && status == IC_OK; ++i) {
+      status = p.call_begin();
+      p.full.layer = 0;
+      p.full.keys = &p.keys;
+      if (status == IC_OK) status = p.call_full();
+      if (status == IC_OK) status = p.call_shared();
+      if (status == IC_OK) status = p.call_remap();
+    }
+    count = allocations.count();
+  }
+  EXPECT_EQ(status, IC_OK) << last_error();
+  EXPECT_EQ(count, 0);
+  EXPECT_EQ(device(), device_before);
+  EXPECT_EQ(left(), left_before);
+}
+
 // Sizes at which rows are cut into ranges of keys and many candidates are sorted.
 TEST(NoAllocationAtSize, SelectAndMerge) {
   constexpr int32_t kRows = 2, kColumns = 60000, kK = 2048, kParts = 12;

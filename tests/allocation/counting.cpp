@@ -20,11 +20,12 @@ void __real_free(void *memory);
 namespace {
 
 std::atomic<bool> counting{false};
+std::atomic<bool> paused{false};
 std::atomic<int64_t> count_now{0};
 std::atomic<int64_t> failing{0};
 std::atomic<int64_t> live{0};
 
-bool may_allocate() { return !counting.load() || count_now.fetch_add(1) + 1 != failing.load(); }
+bool may_allocate() { return !counting.load() || paused.load() || count_now.fetch_add(1) + 1 != failing.load(); }
 
 void *counted(void *memory) {
   if (memory != nullptr) live.fetch_add(1);
@@ -62,6 +63,7 @@ Allocations::Allocations(int64_t fail_at) {
 }
 Allocations::~Allocations() { counting = false; }
 int64_t Allocations::count() const { return count_now; }
+bool pause_counting(bool pause) { return paused.exchange(pause); }
 int64_t live_allocations() { return live; }
 
 }  // namespace ic::test

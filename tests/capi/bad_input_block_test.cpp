@@ -150,7 +150,9 @@ TEST_F(BadInputBlock, EveryByteSpoiled) {
           ASSERT_LE(view.lengths[row], kK);
           for (int32_t i = 0; i < view.lengths[row]; ++i) {
             ASSERT_LT(i == 0 ? -1 : list[i - 1], list[i]);
-            ASSERT_LT(list[i], problem.key_end[row]);
+            if (host_sees_values()) {
+              ASSERT_LT(list[i], problem.key_end[row]);
+            }
           }
         }
       }

@@ -62,8 +62,6 @@ TEST_F(BadInputCreate, UnknownFlagsAndReservedFields) {
   for (const uint32_t flag : {0x1u, 0x80000000u}) {
     const char *hex = flag == 1 ? "0x1;" : "0x80000000;";
     const ic_status status = IC_ERROR_UNKNOWN_FLAG;
-    expect(&SmallProblem::call_context_create, &Arguments::context_desc, &ic_context_desc::flags, flag, status,
-           {"desc->flags", hex});
     expect(&SmallProblem::call_indexer_create, &Arguments::indexer_desc, &ic_indexer_desc::flags, flag, status,
            {"desc->flags", hex});
     expect(&SmallProblem::call_topk_create, &Arguments::topk_desc, &ic_topk_desc::flags, flag, status,
@@ -71,6 +69,8 @@ TEST_F(BadInputCreate, UnknownFlagsAndReservedFields) {
     expect(&SmallProblem::call_attention_create, &Arguments::attention_desc, &ic_attention_desc::flags, flag, status,
            {"desc->flags", hex});
   }
+  expect(&SmallProblem::call_context_create, &Arguments::context_desc, &ic_context_desc::flags, 0x2u,
+         IC_ERROR_UNKNOWN_FLAG, {"desc->flags", "0x2;", "0x1"});
   expect(&SmallProblem::call_schedule_create, &Arguments::schedule_desc, &ic_schedule_desc::flags, 0x2u,
          IC_ERROR_UNKNOWN_FLAG, {"desc->flags", "0x2;", "0x1"});
   expect(&SmallProblem::call_cache_create, &Arguments::cache_desc, &ic_cache_desc::flags, 0x3u, IC_ERROR_UNKNOWN_FLAG,
@@ -267,6 +267,15 @@ TEST_F(BadInputCreate, WorkspaceQueries) {
   invalid({"num_rows is -1"}, [&] { return ic_cache_export_size(problem.cache, -1, 0, size); });
   EXPECT_TRUE(refuses(problem, IC_ERROR_UNKNOWN_FLAG, {"flags is 0x2", "0x1"},
                       [&] { return ic_cache_export_size(problem.cache, 1, 2, size); }));
+}
+
+// What a CUDA context takes as a request is no news to the CPU, which always checks values.
+TEST_F(BadInputCreate, CheckValuesIsAcceptedOnTheCpu) {
+  ic_context_desc desc = problem.context_desc;
+  desc.flags = IC_CONTEXT_CHECK_VALUES;
+  ic_context *context = nullptr;
+  ASSERT_EQ(ic_context_create(&desc, &context), IC_OK) << last_error();
+  ic_context_destroy(context);
 }
 
 // A workspace that was measured for maxima serves everything below them.

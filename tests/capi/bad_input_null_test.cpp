@@ -386,6 +386,15 @@ std::vector<Case> all_cases() {
   return cases;
 }
 
+/// The CPU backend needs a workspace for every operation that takes one; others may need none for some.
+bool needs_no_workspace(const SmallProblem &problem, const std::string &owner) {
+  if (host_sees_values()) return false;
+  if (owner == "ic_attention_run") return problem.attend_workspace_size == 0;
+  if (owner == "ic_scores_args") return problem.scores.workspace_size == 0;
+  if (owner == "ic_select_args") return problem.select.workspace_size == 0;
+  return owner == "ic_merge_args" && problem.merge.workspace_size == 0;
+}
+
 void try_all(int32_t dtype) {
   SmallProblem problem({.dtype = dtype});
   const std::vector<uint8_t> expected = problem.run_all();
@@ -394,7 +403,8 @@ void try_all(int32_t dtype) {
     if (one.dtype != dtype) continue;
     SCOPED_TRACE(testing::Message() << one);
     ++tried;
-    if (one.named != nullptr) {
+    const bool needless = one.pointer == "workspace" && needs_no_workspace(problem, one.owner);
+    if (one.named != nullptr && !needless) {
       EXPECT_TRUE(refuses(problem, IC_ERROR_NULL_POINTER, {one.named, "NULL"}, [&] { return one.call(problem); }));
     } else {
       problem.ready();

@@ -62,6 +62,7 @@ class BadInputOperation : public BadInput {
   void workspace(Operation operation, const char *named, void **pointer, size_t *size) {
     SCOPED_TRACE(named);
     const size_t enough = *size;
+    if (enough == 0 && !host_sees_values()) return;  // a backend may need none
     ASSERT_GT(enough, 0u);
     const std::string less = std::to_string(enough - 1), needed = std::to_string(enough) + " are needed";
     expect(operation, IC_ERROR_WORKSPACE_TOO_SMALL, {named, less.c_str(), needed.c_str()}, [&] { *size -= 1; });

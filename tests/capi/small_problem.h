@@ -18,6 +18,10 @@ namespace ic::test {
 /// The message of the last failed call on this thread.
 std::string last_error();
 
+/// False when the tests run on a backend that does not look into arrays before it enqueues work (IC_TEST_BACKEND, see
+/// tests/gpu/shim): an illegal value there is taken, treated as absent, and sets a fault bit.
+bool host_sees_values();
+
 /// Arrays of exactly the size asked for, 256-byte aligned, so that a sanitizer sees the first byte beyond.
 class Arrays {
  public:
@@ -198,7 +202,8 @@ class SmallProblem : public Arguments, public Results {
 };
 
 /// The call must fail with this status and a message that has all these words, and must change nothing. Then the
-/// inputs are made valid again.
+/// inputs are made valid again. Of a value that only the device sees (IC_ERROR_OUT_OF_RANGE without
+/// host_sees_values()) no more is asked than that the call is taken; then the problem is made ready().
 template <class Call>
 testing::AssertionResult refuses(SmallProblem &problem, ic_status status, std::initializer_list<const char *> words,
                                  Call call);
@@ -235,6 +240,10 @@ testing::AssertionResult refuses(SmallProblem &problem, ic_status status, std::i
   forget_last_error();
   const ic_status got = call();
   const std::string message = last_error();
+  if (status == IC_ERROR_OUT_OF_RANGE && !host_sees_values()) {
+    problem.ready();
+    return check_refusal(IC_OK, got, message, {}, false);
+  }
   const bool changed = problem.snapshot() != before;
   problem.reset_inputs();
   return check_refusal(status, got, message, words, changed);

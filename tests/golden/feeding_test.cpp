@@ -22,7 +22,7 @@ double mean_loss(tiny_lm::Engine *engine, const std::vector<tiny_lm::Window> &wi
 
 TEST(GoldenFeeding, OddChunksGiveTheSameLosses) {
   const std::string pattern = golden::losses("searched_1_2").pattern;
-  tiny_lm::Engine engine(golden::model(), pattern, golden::pool());
+  tiny_lm::Engine engine(golden::model(), pattern, golden::device(), golden::pool());
   std::vector<tiny_lm::Window> windows = golden::corpus().text;
   windows.resize(4);
   const double at_once = mean_loss(&engine, windows, [](int left) { return left; });
@@ -35,7 +35,7 @@ TEST(GoldenFeeding, OddChunksGiveTheSameLosses) {
 
 TEST(GoldenFeeding, TokenByTokenGivesTheSameLosses) {
   const std::string pattern = golden::losses("searched_1_2").pattern;
-  tiny_lm::Engine engine(golden::model(), pattern, golden::pool());
+  tiny_lm::Engine engine(golden::model(), pattern, golden::device(), golden::pool());
   const std::vector<tiny_lm::Window> windows = {golden::corpus().text[1]};
   const double at_once = mean_loss(&engine, windows, [](int left) { return left; });
   const double by_token = mean_loss(&engine, windows, [](int) { return 1; });
@@ -47,9 +47,9 @@ TEST(GoldenFeeding, OneCallPerLayerGivesTheSameBits) {
   const std::string pattern = golden::losses("searched_1_2").pattern;
   const tiny_lm::Window window = golden::corpus().text[2];
   tiny_lm::EngineOptions options;
-  tiny_lm::Engine apart(golden::model(), pattern, golden::pool(), options);
+  tiny_lm::Engine apart(golden::model(), pattern, golden::device(), golden::pool(), options);
   options.one_call_per_layer = true;
-  tiny_lm::Engine together(golden::model(), pattern, golden::pool(), options);
+  tiny_lm::Engine together(golden::model(), pattern, golden::device(), golden::pool(), options);
   const tiny_lm::Matrix expected = apart.feed(window.data(), tiny_lm::kWindow);
   const tiny_lm::Matrix found = together.feed(window.data(), tiny_lm::kWindow);
   EXPECT_TRUE(expected == found);

@@ -17,7 +17,7 @@ TEST_P(GoldenLosses, TextAndRecall) {
   ASSERT_EQ(corpus.text.size(), expected.text_rows.size());
   ASSERT_EQ(corpus.recall.size(), 8U);
 
-  tiny_lm::Engine engine(golden::model(), expected.pattern, golden::pool());
+  tiny_lm::Engine engine(golden::model(), expected.pattern, golden::device(), golden::pool());
   const tiny_lm::Evaluation result = evaluate(&engine, expected.pattern, corpus);
   EXPECT_LE(golden::relative(result.text_loss, expected.text), 2e-5);
   ASSERT_TRUE(result.recall_loss.has_value());

@@ -21,7 +21,7 @@ struct RowSet {
 
 RowSet row_set(const tiny_lm::IndexerStep &step, const ic_index_view &view, int row) {
   const int visible = step.batch->key_end[row];
-  std::vector<float> scores(static_cast<size_t>(visible));
+  tiny_lm::SharedArray<float> row_scores(golden::device(), static_cast<size_t>(visible));
   const tiny_lm::ModelConfig &c = golden::model().config;
   ic_queries queries = *step.queries;
   queries.q = static_cast<const float *>(queries.q) + row * c.index_heads * c.index_dim;
@@ -32,14 +32,16 @@ RowSet row_set(const tiny_lm::IndexerStep &step, const ic_index_view &view, int 
   args.num_columns = visible;
   args.queries = &queries;
   args.keys = step.keys;
-  args.scores = scores.data();
+  args.scores = row_scores.data();
   args.workspace = step.library->workspace.get();
   args.workspace_size = step.library->workspace_size;
-  tiny_lm::check(ic_indexer_scores(step.library->indexer.get(), step.batch, &args, nullptr));
+  tiny_lm::check(ic_indexer_scores(step.library->indexer.get(), step.batch, &args, golden::device()->stream()));
+  golden::device()->wait();
+  std::vector<float> scores(row_scores.data(), row_scores.data() + visible);
 
   RowSet set;
-  const int32_t *indices = view.indices + row * view.row_stride;
-  set.indices.assign(indices, indices + view.lengths[row]);
+  const int32_t length = golden::read_device(view.lengths + row, 1)[0];
+  set.indices = golden::read_device(view.indices + row * view.row_stride, length);
   std::sort(scores.begin(), scores.end(), std::greater<>());
   const auto k = static_cast<size_t>(c.index_topk);
   const double spread = static_cast<double>(scores.front()) - scores.back();
@@ -56,7 +58,7 @@ class GoldenPositions : public testing::TestWithParam<const char *> {
     options.inspect = [this](const tiny_lm::IndexerStep &step, const ic_index_view &view) {
       for (const int32_t position : positions_) sets_[step.layer].push_back(row_set(step, view, position));
     };
-    tiny_lm::Engine engine(golden::model(), pattern_, golden::pool(), options);
+    tiny_lm::Engine engine(golden::model(), pattern_, golden::device(), golden::pool(), options);
     logits_ = engine.feed(golden::corpus().text[0].data(), tiny_lm::kWindow);
   }
 

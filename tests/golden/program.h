@@ -11,6 +11,7 @@
 #include <string>
 
 #include "files.h"
+#include "golden.h"
 
 namespace golden {
 
@@ -27,7 +28,7 @@ class Sandbox {
   Sandbox() {
     std::string name = (std::filesystem::temp_directory_path() / "tiny_lm.XXXXXX").string();
     folder_ = ::mkdtemp(name.data()) != nullptr ? name : "";
-    std::filesystem::copy(TINY_LM_MODEL, model(), std::filesystem::copy_options::recursive);
+    std::filesystem::copy(model_folder(), model(), std::filesystem::copy_options::recursive);
   }
   ~Sandbox() { std::filesystem::remove_all(folder_); }
   Sandbox(const Sandbox &) = delete;
@@ -41,10 +42,12 @@ class Sandbox {
     return path(name);
   }
 
-  /// Runs it there, on the copy of the model; `arguments` is shell text.
-  Run run(const std::string &arguments) const {
-    const std::string command = "cd '" + folder_ + "' && '" TINY_LM_PROGRAM "' --model model " + arguments +
-                                " >stdout.txt 2>stderr.txt </dev/null";
+  /// Runs it there, on the copy of the model and the device of these tests; `arguments` is shell text, `environment`
+  /// assignments in front of the command.
+  Run run(const std::string &arguments, const std::string &environment = "") const {
+    const std::string command = "cd '" + folder_ + "' && " + environment + " '" +
+                                std::filesystem::absolute(program()).string() + "' --model model --device " +
+                                device_option() + " " + arguments + " >stdout.txt 2>stderr.txt </dev/null";
     const int status = std::system(command.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, tiny_lm::read_file(path("stdout.txt")),
             tiny_lm::read_file(path("stderr.txt"))};

@@ -28,13 +28,13 @@ TEST(ProgramLosses, AreComputedWhereNoGoldenValuesAre) {
   EXPECT_LE(golden::relative(json.at("recall_loss"), expected.recall), 5e-4);
   EXPECT_EQ(json.at("indexer_calls"), 8 * 18);
   EXPECT_GT(json.at("tokens_per_second"), 0);
-  EXPECT_EQ(json.at("backend"), "cpu");
+  EXPECT_EQ(json.at("backend"), golden::device_option());
 
   // Neither the folder nor the program knows where golden values lie.
   for (const auto &file : std::filesystem::recursive_directory_iterator(sandbox.path(""))) {
     EXPECT_EQ(file.path().filename().string().find("golden"), std::string::npos);
   }
-  EXPECT_EQ(tiny_lm::read_file(TINY_LM_PROGRAM).find("golden"), std::string::npos);
+  EXPECT_EQ(tiny_lm::read_file(golden::program()).find("golden"), std::string::npos);
 }
 
 TEST(ProgramLosses, FollowTheText) {

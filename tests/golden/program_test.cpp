@@ -40,10 +40,23 @@ TEST_F(Program, Usage) {
     expect_error(2, std::string("--rows ") + rows, "--rows is");
   }
   expect_error(2, "--threads 1025", "allowed: 1 to 1024");
-  expect_error(2, "--backend tpu", "allowed: cpu, cuda");
+  expect_error(2, "--device tpu", "--device is \"tpu\"; allowed: auto, cpu, cuda");
+  expect_error(2, "--backend tpu", "allowed: auto, cpu, cuda");
 }
 
-TEST_F(Program, Backend) { expect_error(6, "--backend cuda", "backend cuda"); }
+// GPUs are hidden, so this is what a machine without one sees, and what a build without CUDA says everywhere.
+TEST_F(Program, NoGpu) {
+  const std::string hidden = "CUDA_VISIBLE_DEVICES=";
+  const golden::Run asked = sandbox_.run("--device cuda", hidden);
+  EXPECT_EQ(asked.status, 6) << asked.err;
+  EXPECT_EQ(asked.out, "");
+  EXPECT_NE(asked.err.find("device cuda: "), std::string::npos) << asked.err;
+
+  const golden::Run automatic = sandbox_.run("--device auto --rows 1 --pattern " + kAllFull, hidden);
+  EXPECT_EQ(automatic.status, 0) << automatic.err;
+  EXPECT_NE(automatic.out.find("attention on cpu ("), std::string::npos) << automatic.out;
+  EXPECT_NE(automatic.out.find("no GPU: "), std::string::npos) << automatic.out;
+}
 
 TEST_F(Program, WrongPattern) {
   expect_error(4, "--pattern FFFSX" + std::string(11, 'F'), "X");

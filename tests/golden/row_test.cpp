@@ -12,7 +12,7 @@ TEST(GoldenRow, OneRowOfOneSchedule) {
   constexpr size_t kRow = 1;
   corpus.text = {corpus.text[kRow]};
   corpus.recall.clear();
-  tiny_lm::Engine engine(golden::model(), expected.pattern, golden::pool());
+  tiny_lm::Engine engine(golden::model(), expected.pattern, golden::device(), golden::pool());
   const tiny_lm::Evaluation result = evaluate(&engine, expected.pattern, corpus);
   EXPECT_LE(golden::relative(result.text_loss, expected.text_rows[kRow]), 2e-5);
   EXPECT_EQ(result.stats.indexer_calls, 8);

@@ -41,18 +41,20 @@ class OwnSelection {
     golden::pool()->parallel_for(rows, [&](int64_t row) {
       const int visible = step.batch->key_end[row];
       body[static_cast<size_t>(row)] = std::min(k, visible);
-      select(scores_.data() + row * columns, visible, k, body.data() + rows + row * k);
+      select(scores_->data() + row * columns, visible, k, body.data() + rows + row * k);
     });
     std::vector<unsigned char> block(sizeof header + body.size() * sizeof body[0]);
     std::memcpy(block.data(), &header, sizeof header);
     std::memcpy(block.data() + sizeof header, body.data(), body.size() * sizeof body[0]);
-    tiny_lm::check(
-        ic_cache_import(step.library->cache.get(), step.layer, 0, block.data(), block.size(), nullptr, nullptr));
+    tiny_lm::check(ic_cache_import(step.library->cache.get(), step.layer, 0, block.data(), block.size(), nullptr,
+                                   golden::device()->stream()));
+    golden::device()->wait();
   }
 
  private:
   void score(const tiny_lm::IndexerStep &step, int rows, int columns) {
-    scores_.resize(static_cast<size_t>(rows) * static_cast<size_t>(columns));
+    const size_t count = static_cast<size_t>(rows) * static_cast<size_t>(columns);
+    scores_ = std::make_shared<tiny_lm::SharedArray<float>>(golden::device(), count);
     size_t size = 0;
     tiny_lm::check(ic_indexer_scores_workspace_size(step.library->indexer.get(), rows, columns, &size));
     ASSERT_LE(size, step.library->workspace_size);
@@ -60,10 +62,11 @@ class OwnSelection {
     args.row_count = IC_ALL_ROWS;
     args.queries = step.queries;
     args.keys = step.keys;
-    args.scores = scores_.data();
+    args.scores = scores_->data();
     args.workspace = step.library->workspace.get();
     args.workspace_size = step.library->workspace_size;
-    tiny_lm::check(ic_indexer_scores(step.library->indexer.get(), step.batch, &args, nullptr));
+    tiny_lm::check(ic_indexer_scores(step.library->indexer.get(), step.batch, &args, golden::device()->stream()));
+    golden::device()->wait();
   }
 
   void select(const float *scores, int visible, int k, int32_t *indices) const {
@@ -82,7 +85,7 @@ class OwnSelection {
   }
 
   Ties ties_;
-  std::vector<float> scores_;
+  std::shared_ptr<tiny_lm::SharedArray<float>> scores_;  // shared, because std::function copies
 };
 
 double text_loss(const std::string &pattern, Ties ties) {
@@ -90,7 +93,7 @@ double text_loss(const std::string &pattern, Ties ties) {
   corpus.recall.clear();
   tiny_lm::EngineOptions options;
   options.select = OwnSelection(ties);
-  tiny_lm::Engine engine(golden::model(), pattern, golden::pool(), options);
+  tiny_lm::Engine engine(golden::model(), pattern, golden::device(), golden::pool(), options);
   return evaluate(&engine, pattern, corpus).text_loss;
 }
 

@@ -2,8 +2,11 @@
 // The CUDA backend around its kernels: device, memory, faults, capture, and what it leaves alone.
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -13,6 +16,7 @@
 #include "cuda/device.h"
 #include "tests/gpu/captured.h"
 #include "tests/gpu/scores_problem.h"
+#include "tests/gpu/small_engine.h"
 
 namespace ic::test {
 namespace {
@@ -99,8 +103,8 @@ TEST(CudaBackend, ThreadKeepsItsContext) {
 TEST(CudaBackend, ErrorsAreReportedOnce) {
   // A failure of ours does not stay behind as the caller's "last error" ...
   std::string text;
-  EXPECT_EQ(status_of_call([&] { cuda_backend().copy(nullptr, nullptr, 16, nullptr); }, &text), IC_ERROR_CUDA);
-  EXPECT_NE(text.find("cudaMemcpyAsync"), std::string::npos) << text;
+  EXPECT_EQ(status_of_call([&] { cuda_backend().clear(nullptr, 16); }, &text), IC_ERROR_CUDA);
+  EXPECT_NE(text.find("cudaMemsetAsync"), std::string::npos) << text;
   EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
   // ... and an error of the caller's is not taken for ours.
   EXPECT_NE(cudaSetDevice(1 << 20), cudaSuccess);
@@ -121,8 +125,7 @@ TEST(CudaBackend, MemoryIsAlignedAndCleared) {
   IC_REQUIRE_CUDA(cudaMemset(memory, 0xff, kBytes));
   cuda_backend().clear(memory, kBytes);
   std::vector<uint8_t> host(kBytes, 1);
-  cuda_backend().copy(host.data(), memory, kBytes, nullptr);
-  IC_REQUIRE_CUDA(cudaDeviceSynchronize());
+  IC_REQUIRE_CUDA(cudaMemcpy(host.data(), memory, kBytes, cudaMemcpyDeviceToHost));
   EXPECT_EQ(host, std::vector<uint8_t>(kBytes, 0));
   cuda_backend().release(memory, kBytes);
   cuda_backend().release(nullptr, 0);
@@ -217,20 +220,58 @@ TEST(CudaBackend, CreatedWhileAnotherThreadCaptures) {
   if (graph != nullptr) cudaGraphDestroy(graph);
 }
 
+/// Free device memory, once everything that was enqueued has run.
+size_t free_memory() {
+  IC_REQUIRE_CUDA(cudaDeviceSynchronize());
+  size_t free = 0, total = 0;
+  IC_REQUIRE_CUDA(cudaMemGetInfo(&free, &total));
+  return free;
+}
+
 TEST(CudaBackend, LaunchesAllocateNothing) {
-  ScoresProblem problem({.num_heads = 64, .head_dim = 128, .page_tokens = 64, .num_rows = 20, .max_keys = 2000},
-                        run_seed());
-  DeviceScores device(problem);
-  const ScoresParams params = device.params();
-  cuda_backend().scores(params, nullptr);
-  IC_REQUIRE_CUDA(cudaDeviceSynchronize());
-  size_t before = 0, after = 0, total = 0;
-  IC_REQUIRE_CUDA(cudaMemGetInfo(&before, &total));
-  for (int i = 0; i < 1000; ++i) cuda_backend().scores(params, nullptr);
-  IC_REQUIRE_CUDA(cudaDeviceSynchronize());
-  IC_REQUIRE_CUDA(cudaMemGetInfo(&after, &total));
-  EXPECT_EQ(before, after);
-  EXPECT_EQ(cuda_backend().scores_workspace_size(problem.limits()), 0u);
+  for (const int32_t dtype : {IC_DTYPE_F32, IC_DTYPE_BF16, IC_DTYPE_E4M3}) {
+    SmallEngine engine(IC_BACKEND_CUDA, dtype, 0, run_seed());
+    void *block = nullptr;
+    IC_REQUIRE_CUDA(cudaHostAlloc(&block, engine.block_size, cudaHostAllocDefault));
+    engine.run_everything(block, 0, nullptr);
+    const size_t before = free_memory();
+    for (int i = 0; i < 50; ++i) engine.run_everything(block, 0, nullptr);
+    EXPECT_EQ(free_memory(), before);
+    EXPECT_EQ(cuda_backend().scores_workspace_size({100, 100000, 64, 128, dtype, 0}), 0u);
+    IC_REQUIRE_CUDA(cudaFreeHost(block));
+  }
+}
+
+/// Run by FirstLaunchesLoadNothing alone, in a process of its own.
+TEST(FreshProcess, DISABLED_FirstLaunchesLoadNothing) {
+  for (const int32_t dtype : {IC_DTYPE_F32, IC_DTYPE_F16, IC_DTYPE_BF16, IC_DTYPE_E4M3}) {
+    SmallEngine engine(IC_BACKEND_CUDA, dtype, 0, run_seed());
+    void *block = nullptr;
+    IC_REQUIRE_CUDA(cudaHostAlloc(&block, engine.block_size, cudaHostAllocDefault));
+    // A stream that has run something has what the driver gives every stream.
+    const TestStream stream;
+    IC_REQUIRE_CUDA(cudaMemsetAsync(engine.workspace, 0, 16, stream.get()));
+    const size_t before = free_memory();
+    engine.run_everything(block, 0, stream.get());
+    EXPECT_EQ(free_memory(), before) << "a launch has loaded or allocated";
+    // The capture mode that refuses every call which could allocate or load.
+    CapturedGraph graph([&](cudaStream_t captured) { engine.run_everything(block, 1, captured); });
+    graph.replay();
+    IC_REQUIRE_CUDA(cudaFreeHost(block));
+  }
+}
+
+void expect_fresh_process(const char *environment) {
+  char self[4096] = "";
+  ASSERT_GT(readlink("/proc/self/exe", self, sizeof self - 1), 0);
+  const std::string command = std::string(environment) + " '" + self +
+                              "' --gtest_also_run_disabled_tests --gtest_filter='FreshProcess.*' >&2";
+  EXPECT_EQ(std::system(command.c_str()), 0) << command;
+}
+
+TEST(CudaBackend, FirstLaunchesLoadNothingLong) { expect_fresh_process("CUDA_MODULE_LOADING=LAZY"); }
+TEST(CudaBackend, FirstLaunchesOfPtxLoadNothingLong) {
+  expect_fresh_process("CUDA_MODULE_LOADING=LAZY CUDA_FORCE_PTX_JIT=1");
 }
 
 }  // namespace

@@ -7,16 +7,12 @@
 #include <vector>
 
 #include "indexcache.h"
+#include "tests/gpu/captured.h"
 #include "tests/gpu/scores_problem.h"
+#include "tests/gpu/small_engine.h"
 
 namespace ic::test {
 namespace {
-
-std::string last_error() {
-  char text[768];
-  ic_last_error(text, sizeof text);
-  return text;
-}
 
 class CudaApi : public testing::Test {
  protected:
@@ -96,25 +92,99 @@ TEST_F(CudaApi, ScoresThroughTheCInterface) {
   EXPECT_EQ(std::memcmp(scores.data(), expected.data(), expected.size() * 4), 0);
 }
 
-TEST_F(CudaApi, HandlesOfMissingOperationsAreRefused) {
-  for (const int32_t dtype : {IC_DTYPE_F16, IC_DTYPE_BF16, IC_DTYPE_E4M3}) {
-    EXPECT_EQ(make_indexer(context_, dtype, IC_ERROR_UNSUPPORTED), nullptr);
+TEST_F(CudaApi, HandlesOfEveryTypeAreMade) {
+  for (const int32_t dtype : {IC_DTYPE_F32, IC_DTYPE_F16, IC_DTYPE_BF16, IC_DTYPE_E4M3}) {
+    ic_indexer_destroy(make_indexer(context_, dtype, IC_OK));
   }
-  ic_topk_desc topk_desc = IC_TOPK_DESC_INIT;
-  topk_desc.k = 16;
-  ic_topk *topk = nullptr;
-  EXPECT_EQ(ic_topk_create(context_, &topk_desc, &topk), IC_ERROR_UNSUPPORTED) << last_error();
-  EXPECT_EQ(topk, nullptr);
-  ic_attention_desc attention_desc = IC_ATTENTION_DESC_INIT;
-  attention_desc.num_heads = 4;
-  attention_desc.d_latent = 48;
-  attention_desc.d_rope = 16;
-  attention_desc.kv_dtype = IC_DTYPE_F32;
-  attention_desc.q_dtype = IC_DTYPE_F32;
-  attention_desc.softmax_scale = 1.0f;
-  ic_attention *attention = nullptr;
-  EXPECT_EQ(ic_attention_create(context_, &attention_desc, &attention), IC_ERROR_UNSUPPORTED) << last_error();
-  EXPECT_EQ(attention, nullptr);
+  EXPECT_EQ(make_indexer(context_, IC_DTYPE_FP4, IC_ERROR_UNSUPPORTED), nullptr);
+  for (const int32_t k : {1, 2048, 4096}) {
+    ic_topk_desc desc = IC_TOPK_DESC_INIT;
+    desc.k = k;
+    ic_topk *topk = nullptr;
+    EXPECT_IC_OK(ic_topk_create(context_, &desc, &topk));
+    ic_topk_destroy(topk);
+  }
+}
+
+TEST_F(CudaApi, EveryOperationGivesTheCpusIndices) {
+  SmallEngine cuda(IC_BACKEND_CUDA, IC_DTYPE_F32, 0, run_seed());
+  SmallEngine cpu(IC_BACKEND_CPU, IC_DTYPE_F32, 0, run_seed());
+  std::vector<uint8_t> cuda_block(cuda.block_size), cpu_block(cpu.block_size);
+  cuda.run_everything(cuda_block.data(), 0, nullptr);
+  cpu.run_everything(cpu_block.data(), 0, nullptr);
+  EXPECT_EQ(cuda_block, cpu_block) << "the exported publication, pageable memory";
+  constexpr size_t kEntries = SmallEngine::kRows * SmallEngine::kPadded;
+  EXPECT_EQ(cuda.memory.get(cuda.selected, kEntries), cpu.memory.get(cpu.selected, kEntries));
+  EXPECT_EQ(cuda.memory.get(cuda.remapped, kEntries), cpu.memory.get(cpu.remapped, kEntries));
+  EXPECT_EQ(cuda.memory.get(cuda.common, SmallEngine::kRows), cpu.memory.get(cpu.common, SmallEngine::kRows));
+  EXPECT_EQ(cuda.memory.get(cuda.ratios, 2 * SmallEngine::kRows), cpu.memory.get(cpu.ratios, 2 * SmallEngine::kRows));
+  EXPECT_EQ(cuda.faults(), 0u);
+}
+
+TEST_F(CudaApi, BlocksGoBetweenBackends) {
+  SmallEngine cuda(IC_BACKEND_CUDA, IC_DTYPE_F32, 0, run_seed());
+  SmallEngine cpu(IC_BACKEND_CPU, IC_DTYPE_F32, 0, run_seed());
+  std::vector<uint8_t> block(cpu.block_size), again(cpu.block_size);
+  cpu.run_everything(block.data(), 0, nullptr);
+  ASSERT_IC_OK(cuda.begin());
+  EXPECT_TRUE(IC_STATUS_IS_STALE(cuda.forward(1, nullptr)));
+  ASSERT_IC_OK(cuda.import_from(block.data(), nullptr));
+  ic_index_view view = IC_INDEX_VIEW_INIT;
+  ASSERT_IC_OK(cuda.forward(1, nullptr, &view));
+  EXPECT_EQ(view.source_layer, 0);
+  const DeviceArray<uint8_t> device(std::vector<uint8_t>(block.size()), 8);
+  ASSERT_IC_OK(cuda.export_to(0, IC_MEMORY_DEVICE, device.data(), nullptr));
+  EXPECT_EQ(device.read(), block);
+  EXPECT_EQ(cuda.faults(), 0u);
+
+  // A block that the host refuses, and one whose positions only the device can judge.
+  const std::vector<uint8_t> good = block;
+  int32_t first = 0;
+  const size_t first_index = 64 + SmallEngine::kRows * 4;
+  std::memcpy(&first, block.data() + first_index, 4);
+  const int32_t second = first + 1000;
+  std::memcpy(block.data() + first_index, &second, 4);
+  EXPECT_EQ(cuda.import_from(block.data(), nullptr), IC_ERROR_PARSE) << last_error();
+  block = good;
+  const int32_t beyond = SmallEngine::kMaxKeyEnd;
+  std::memcpy(block.data() + first_index + (SmallEngine::kK - 1) * 4, &beyond, 4);
+  ASSERT_IC_OK(cuda.begin());
+  ASSERT_IC_OK(cuda.import_from(block.data(), nullptr));
+  ASSERT_IC_OK(cuda.forward(1, nullptr, &view));
+  EXPECT_EQ(cuda.memory.get(view.lengths, SmallEngine::kRows)[0], 0) << "no list inside its row's range";
+  EXPECT_GT(cuda.memory.get(view.lengths, SmallEngine::kRows)[1], 0);
+  EXPECT_EQ(cuda.faults(), IC_FAULT_INDEX);
+}
+
+TEST_F(CudaApi, BlocksLieWhereTheyAreSaidTo) {
+  SmallEngine engine(IC_BACKEND_CUDA, IC_DTYPE_F32, 0, run_seed());
+  std::vector<uint8_t> pageable(engine.block_size);
+  const DeviceArray<uint8_t> device(std::vector<uint8_t>(engine.block_size, 0xa5), 8);
+  engine.run_everything(pageable.data(), 0, nullptr);
+  const auto expect_refused = [](ic_status status, const char *word) {
+    EXPECT_EQ(status, IC_ERROR_INVALID_ARGUMENT) << last_error();
+    EXPECT_NE(last_error().find(word), std::string::npos) << last_error();
+  };
+  expect_refused(engine.export_to(0, IC_MEMORY_DEVICE, pageable.data(), nullptr), "IC_MEMORY_DEVICE");
+  expect_refused(engine.export_to(0, IC_MEMORY_HOST, device.data(), nullptr), "device memory");
+  expect_refused(engine.import_from(device.data(), nullptr), "device memory");
+  EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
+
+  ASSERT_IC_OK(engine.begin(1));
+  const std::vector<uint8_t> before = pageable;
+  ic_status exported = IC_OK, imported = IC_OK;
+  std::string text;
+  CapturedGraph graph([&](cudaStream_t stream) {
+    ASSERT_IC_OK(engine.forward(0, stream));
+    exported = engine.export_to(0, IC_MEMORY_HOST, pageable.data(), stream);
+    text = last_error();
+    imported = engine.import_from(pageable.data(), stream);
+    EXPECT_IC_OK(engine.forward(1, stream)) << "refused before the publication was touched";
+  });
+  EXPECT_EQ(exported, IC_ERROR_INVALID_ARGUMENT);
+  EXPECT_EQ(imported, IC_ERROR_INVALID_ARGUMENT);
+  EXPECT_NE(text.find("pinned"), std::string::npos) << text;
+  EXPECT_EQ(pageable, before);
 }
 
 }  // namespace

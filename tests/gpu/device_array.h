@@ -61,11 +61,19 @@ class DeviceArray {
     cudaFree(block_);
   }
 
+  size_t size() const { return count_; }
   T *data() const { return reinterpret_cast<T *>(block_ + kGuardBytes + shift_); }
 
   void assign(const std::vector<T> &values) {
     ASSERT_EQ(values.size(), count_);
     if (count_ > 0) upload(data(), values.data(), count_ * sizeof(T));
+  }
+
+  /// Every byte.
+  void fill(int byte) {
+    if (count_ == 0) return;
+    IC_REQUIRE_CUDA(cudaMemset(data(), byte, count_ * sizeof(T)));
+    IC_REQUIRE_CUDA(cudaStreamSynchronize(cudaStreamLegacy));
   }
 
   std::vector<T> read() const {

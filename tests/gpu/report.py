@@ -9,72 +9,96 @@ import re
 import subprocess
 import sys
 
+PLANTED_FOUND = 99  # the exit status that run.sh asks the tools for
+LOG_BYTES_OF_A_STEP = 24_000
+CPU_ONLY = pathlib.Path(__file__).parent / "shim" / "cpu_only.txt"
+# What the harness of a test says of every test; anything else has been recorded by the test.
+KNOWN = {"name", "status", "result", "timestamp", "time", "classname", "failures", "file", "line", "value_param"}
+KNOWN |= {"type_param"}
+
 
 def read_steps(work: pathlib.Path) -> list[dict]:
-    """One entry per step; a step that left no result file, or ran no test, has failed."""
+    """One entry per step. A step that left no result file, or ran no test, has failed."""
     steps = []
     for line in (work / "steps").read_text().splitlines():
-        name, status, seconds, command = line.split("\t")
-        result_file = work / f"{name}.json"
-        result = json.loads(result_file.read_text()) if result_file.exists() else {"testsuites": []}
-        cases = [(suite["name"], case) for suite in result["testsuites"] for case in suite["testsuite"]]
-        run = [(suite, case) for suite, case in cases if case["status"] == "RUN" and case["result"] == "COMPLETED"]
-        failed = [f"{suite}.{case['name']}" for suite, case in run if case.get("failures")]
-        steps.append(
-            {
-                "name": name,
-                "command": command,
-                "exit_status": int(status),
-                "seconds": round(float(seconds), 1),
-                "tests_run": len(run),
-                "tests_failed": failed,
-                "passed": int(status) == 0 and len(run) > 0 and not failed,
-            }
-        )
+        name, kind, status, seconds, command = line.split("\t")
+        step = {
+            "name": name,
+            "command": command.replace(f"--gtest_output=json:{work}/{name}.json", "").strip(),
+            "exit_status": int(status),
+            "seconds": round(float(seconds), 1),
+            "tests_run": 1,
+            "tests_failed": [],
+        }
+        if kind == "gtest":
+            result_file = work / f"{name}.json"
+            result = json.loads(result_file.read_text()) if result_file.exists() else {"testsuites": []}
+            cases = [(suite["name"], case) for suite in result["testsuites"] for case in suite["testsuite"]]
+            run = [(suite, case) for suite, case in cases if case["status"] == "RUN" and case["result"] == "COMPLETED"]
+            step["tests_run"] = len(run)
+            step["tests_failed"] = [f"{suite}.{case['name']}" for suite, case in run if case.get("failures")]
+            recorded = {key: value for _, case in run for key, value in case.items() if key not in KNOWN}
+            if recorded:
+                step["recorded"] = recorded
+            step["passed"] = int(status) == 0 and bool(run) and not step["tests_failed"]
+        elif kind == "planted":
+            step["passed"] = int(status) == PLANTED_FOUND
+        else:
+            step["passed"] = int(status) == 0
+        steps.append(step)
     return steps
+
+
+def read_lines(path: pathlib.Path) -> list[str]:
+    return sorted(set(path.read_text().split())) if path.exists() else []
+
+
+def read_cpu_only(work: pathlib.Path) -> tuple[dict[str, str], list[str]]:
+    """Tests that were left out, with the reason; and names of the list that are no test."""
+    reasons = {}
+    for line in CPU_ONLY.read_text().splitlines():
+        if line.strip() and not line.startswith("#"):
+            name, reason = line.split(None, 1)
+            reasons[name] = reason.strip()
+    left_out = read_lines(work / "cpu_only")
+    return {name: reasons[name] for name in left_out}, [name for name in reasons if name not in left_out]
 
 
 def describe_card() -> dict:
     fields = ["name", "driver_version", "compute_cap", "memory.total"]
-    query = [
-        "nvidia-smi",
-        f"--query-gpu={','.join(fields)}",
-        "--format=csv,noheader",
-        "--id=0",
-    ]
+    query = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader", "--id=0"]
+    names = ["card", "driver", "compute_capability", "memory"]
     try:
         line = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]
     except (OSError, subprocess.CalledProcessError, IndexError):
-        return {
-            "card": "unknown",
-            "driver": "unknown",
-            "compute_capability": "unknown",
-            "memory": "unknown",
-        }
-    values = [value.strip() for value in line.split(",")]
-    return dict(zip(["card", "driver", "compute_capability", "memory"], values, strict=True))
+        return dict.fromkeys(names, "unknown")
+    return dict(zip(names, [value.strip() for value in line.split(",")], strict=True))
 
 
 def sanitizer_version() -> str | None:
     try:
-        text = subprocess.run(
-            ["compute-sanitizer", "--version"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        text = subprocess.run(["compute-sanitizer", "--version"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
     found = re.search(r"\d+\.\d+\.\d+", text)
     return found.group(0) if found else "unknown"
 
 
+def read_log(path: pathlib.Path) -> str:
+    """Beginning and end of a step's log."""
+    text = path.read_text(errors="replace") if path.exists() else ""
+    if len(text) <= LOG_BYTES_OF_A_STEP:
+        return text
+    half = LOG_BYTES_OF_A_STEP // 2
+    return f"{text[:half]}\n[... {len(text) - 2 * half} bytes are left out ...]\n{text[-half:]}"
+
+
 def print_table(steps: list[dict]) -> None:
-    print(f"\n{'step':<12} {'result':<8} {'tests':>6} {'failed':>7} {'seconds':>8}")
+    print(f"\n{'step':<22} {'result':<8} {'tests':>6} {'failed':>7} {'seconds':>8}")
     for step in steps:
         result = "passed" if step["passed"] else "FAILED"
         print(
-            f"{step['name']:<12} {result:<8} {step['tests_run']:>6} {len(step['tests_failed']):>7} {step['seconds']:>8}"
+            f"{step['name']:<22} {result:<8} {step['tests_run']:>6} {len(step['tests_failed']):>7} {step['seconds']:>8}"
         )
         for name in step["tests_failed"]:
             print(f"    {name}")
@@ -84,21 +108,26 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("work", type=pathlib.Path)
     parser.add_argument("--commit", required=True)
+    parser.add_argument("--tree", default="")
     parser.add_argument("--out", type=pathlib.Path, required=True)
     args = parser.parse_args()
 
     steps = read_steps(args.work)
+    cpu_only, unknown = read_cpu_only(args.work)
     now = datetime.datetime.now(datetime.timezone.utc)
-    log = "\n".join((args.work / f"{step['name']}.log").read_text() for step in steps)
+    log = "\n".join(read_log(args.work / f"{step['name']}.log") for step in steps)
     seed = re.search(r"^seed: (\d+)$", log, re.MULTILINE)
     result = {
         **describe_card(),
         "commit": args.commit,
+        "tree": args.tree or None,
         "date": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "seed": int(seed.group(1)) if seed else None,
-        "passed": all(step["passed"] for step in steps),
+        "passed": all(step["passed"] for step in steps) and not unknown,
         "tests_run": sum(step["tests_run"] for step in steps),
         "compute_sanitizer": sanitizer_version(),
+        "left_out_steps": read_lines(args.work / "left_out_steps"),
+        "left_out_tests": cpu_only,
         "steps": steps,
     }
     slug = re.sub(r"[^a-z0-9]+", "-", result["card"].lower().removeprefix("nvidia ")).strip("-")
@@ -107,9 +136,17 @@ def main() -> int:
     (args.out / f"{stem}.json").write_text(json.dumps(result, indent=2) + "\n")
     (args.out / f"{stem}.log").write_text(log)
     print_table(steps)
+    for step in steps:
+        for key, value in step.get("recorded", {}).items():
+            print(f"{step['name']}: {key} {value}")
     if result["compute_sanitizer"] is None:
         print("compute-sanitizer is not on this machine: memory accesses have not been checked")
-    print(f"{result['card']}, driver {result['driver']}, commit {args.commit}: {args.out / stem}.json")
+    for name in unknown:
+        print(f"{CPU_ONLY.name} names {name}, which is no test")
+    if result["left_out_steps"]:
+        print(f"left out: {' '.join(result['left_out_steps'])}")
+    print(f"{result['card']}, driver {result['driver']}, commit {args.commit}, {result['tests_run']} tests")
+    print(f"{args.out / stem}.json")
     return 0 if result["passed"] else 1
 
 

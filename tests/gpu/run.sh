@@ -12,35 +12,65 @@ tests/gpu/run.sh [options]              run the tests on the GPU of this machine
   --programs FOLDER                     programs of `pack`; without it they are built here
   --commit HASH                         what the programs were built from; default: git's HEAD, or what `pack` noted
   --out FOLDER                          where <card>-<date>-tests.json and its log go; default: bench/results
+  --only PATTERN                        steps whose name matches this extended regular expression; the others are left
+                                        out, and the result says so
+  --seconds N                           how long random calls are tried; default 150
 TEXT
 }
 
-programs=(unit_gpu unit_cuda)
+# Below build/gpu. The golden programs load the library from the folder that they lie in.
+programs=(tests/unit_gpu tests/unit_cuda tests/gpu_capi tests/gpu_allocation tests/gpu_quickstart tests/gpu_engine_loop
+  tests/gpu_planted tests/golden/golden examples/tiny_lm/tiny_lm libindexcache.so.0.1)
+targets=(gpu_programs golden tiny_lm indexcache)
+# What a result is about.
+sources=(include lib kernels cmake CMakeLists.txt tests examples)
+# What is run under the tools: not what takes long, and nothing that looks at how much device memory is free.
+reduced='--gtest_filter=-*Long*:*AllocateNothing*:*Allocat*ForLong*'
 
 # commit_here: HEAD, marked when the tree differs from it; nothing without git
 commit_here() {
   local head
   head=$(git rev-parse HEAD 2>/dev/null) || return 0
-  [[ -z $(git status --porcelain --untracked-files=no -- include lib kernels tests cmake CMakeLists.txt) ]] || head+=-dirty
+  [[ -z $(git status --porcelain -- "${sources[@]}") ]] || head+=-dirty
   echo "$head"
 }
 
+# tree_here: the hash of a git tree of HEAD's sources, for whoever has another history of them
+tree_here() { git ls-tree HEAD -- "${sources[@]}" 2>/dev/null | git mktree 2>/dev/null || true; }
+
 build() {
-  cmake --preset default -B build/gpu -DINDEXCACHE_CUDA=ON -DINDEXCACHE_BUILD_BENCH=OFF -DINDEXCACHE_BUILD_EXAMPLES=OFF >&2 ||
+  local march=""
+  [[ $(uname -m) != x86_64 ]] || march=x86-64-v3 # another machine's processor need not be this one's
+  cmake --preset default -B build/gpu -DINDEXCACHE_CUDA=ON -DINDEXCACHE_BUILD_BENCH=OFF \
+    "-DINDEXCACHE_EXAMPLES_MARCH=$march" >&2 ||
     { echo "run.sh: cannot configure here; pack the programs on a machine that can, and give --programs" >&2; return 1; }
-  cmake --build build/gpu --parallel "$(nproc)" --target "${programs[@]}" >&2
+  cmake --build build/gpu --parallel "$(nproc)" --target "${targets[@]}" >&2
+}
+
+# collect FOLDER: the programs, stripped, in one folder
+collect() {
+  local program
+  mkdir -p "$1"
+  for program in "${programs[@]}"; do strip -o "$1/${program##*/}" "build/gpu/$program"; done
 }
 
 pack() {
   build
-  mkdir -p "$1"
-  local program
-  for program in "${programs[@]}"; do strip -o "$1/$program" "build/gpu/tests/$program"; done
+  collect "$1"
   commit_here >"$1/commit"
+  tree_here >"$1/tree"
+  # What every machine with a driver has.
+  local missing
+  missing=$(readelf -d "$1"/* 2>/dev/null | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | sort -u |
+    grep -vE '^(lib(stdc\+\+|gcc_s|m|c|pthread|dl|rt)\.so\.[0-9]+|ld-linux.*|libindexcache\.so\.0\.1)$' || true)
+  [[ -z $missing ]] || { echo "run.sh: the programs need $missing, which another machine may lack" >&2; return 1; }
   ls -l "$1"
+  local bytes
+  bytes=$(cat "$1"/* | wc -c)
+  ((bytes < 60000000)) || { echo "run.sh: $bytes bytes are too many to be carried" >&2; return 1; }
 }
 
-folder="" commit="" out=bench/results
+folder="" commit="" out=bench/results only="" seconds=150
 if [[ ${1-} == pack ]]; then
   [[ $# == 2 ]] || { usage >&2; exit 2; }
   pack "$2"
@@ -48,44 +78,94 @@ if [[ ${1-} == pack ]]; then
 fi
 while (($#)); do
   case $1 in
-    --programs | --commit | --out) [[ $# -ge 2 ]] || { usage >&2; exit 2; } ;;&
+    --programs | --commit | --out | --only | --seconds) [[ $# -ge 2 ]] || { usage >&2; exit 2; } ;;&
     --programs) folder=$2 ;;
     --commit) commit=$2 ;;
     --out) out=$2 ;;
+    --only) only=$2 ;;
+    --seconds) seconds=$2 ;;
     -h | --help) usage; exit ;;
     *) usage >&2; exit 2 ;;
   esac
   shift 2
 done
-if [[ -z $folder ]]; then
-  build
-  folder=build/gpu/tests
-fi
-[[ -n $commit || ! -s $folder/commit ]] || commit=$(<"$folder/commit")
-[[ -n $commit ]] || commit=$(commit_here)
-[[ -n $commit ]] || { echo "run.sh: --commit is needed where there is no git history" >&2; exit 2; }
-
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export IC_TEST_SEED=${IC_TEST_SEED-$(($(date +%s) % 1000000000))}
+tree=""
+if [[ -z $folder ]]; then
+  build
+  folder=$work/programs
+  collect "$folder"
+  tree=$(tree_here)
+fi
+[[ -n $commit || ! -s $folder/commit ]] || commit=$(<"$folder/commit")
+[[ -n $tree || ! -s $folder/tree ]] || tree=$(<"$folder/tree")
+[[ -n $commit ]] || commit=$(commit_here)
+[[ -n $commit ]] || { echo "run.sh: --commit is needed where there is no git history" >&2; exit 2; }
+folder=$(cd "$folder" && pwd)
 
-# step NAME COMMAND…: one GoogleTest run; its result and log go into $work
-step() {
-  local name=$1 begin status=0
-  shift
-  echo "== $name: $*" | tee "$work/$name.log"
-  begin=$(date +%s.%N)
-  timeout 240 "$@" "--gtest_output=json:$work/$name.json" >>"$work/$name.log" 2>&1 || status=$?
-  printf '%s\t%s\t%s\t%s\n' "$name" "$status" "$(echo "$(date +%s.%N) $begin" | awk '{print $1 - $2}')" "$*" >>"$work/steps"
-  if ((status)); then tail -n 60 "$work/$name.log"; fi
+export IC_TEST_SEED=${IC_TEST_SEED-$(($(date +%s) % 1000000000))}
+export INDEXCACHE_SOURCE_DIR=$PWD TINY_LM_PROGRAM=$folder/tiny_lm # for the golden tests
+
+wanted() {
+  [[ -z $only || $1 =~ $only ]] || { echo "$1" >>"$work/left_out_steps"; return 1; }
 }
 
-small='--gtest_filter=-*Long*' # what is slow under a tool
-step plain "$folder/unit_gpu"
-step ptx-jit env CUDA_FORCE_PTX_JIT=1 "$folder/unit_gpu" "$small"
+# run_step KIND NAME COMMAND…: its log goes into $work, and how it ended into $work/steps
+run_step() {
+  local kind=$1 name=$2 begin status=0
+  shift 2
+  wanted "$name" || return 0
+  echo "== $name: $*" | tee "$work/$name.log"
+  begin=$(date +%s.%N)
+  timeout 300 "$@" >>"$work/$name.log" 2>&1 </dev/null || status=$?
+  printf '%s\t%s\t%s\t%s\t%s\n' "$name" "$kind" "$status" "$(echo "$(date +%s.%N) $begin" | awk '{print $1 - $2}')" \
+    "${*//"$folder"\//}" >>"$work/steps"
+  if ((status)) && [[ $kind != planted ]]; then tail -n 60 "$work/$name.log"; fi
+}
+# step NAME COMMAND…: one GoogleTest run, whose result goes into $work too
+step() { run_step gtest "$@" --gtest_brief=1 "--gtest_output=json:$work/$1.json"; }
+# program NAME COMMAND…: a program whose exit status says all
+program() { run_step program "$@"; }
+
+# without_cpu_only PROGRAM: a filter that leaves out the program's tests of tests/gpu/shim/cpu_only.txt
+without_cpu_only() {
+  local listed name names=()
+  listed=$(IC_TEST_BACKEND=cpu "$folder/$1" --gtest_list_tests | awk '/^[^ ]/ {suite = $1} /^  / {print suite $1}')
+  while read -r name _; do
+    [[ -n $name && $name != '#' ]] || continue
+    if grep -qxF -- "$name" <<<"$listed"; then names+=("$name"); fi
+  done <tests/gpu/shim/cpu_only.txt
+  printf '%s\n' "${names[@]}" >>"$work/cpu_only"
+  (IFS=: && echo "--gtest_filter=-${names[*]}")
+}
+
+step plain "$folder/unit_gpu" '--gtest_filter=-RandomLong*'
 step statuses "$folder/unit_cuda"
+capi_filter=$(without_cpu_only gpu_capi)
+allocation_filter=$(without_cpu_only gpu_allocation)
+for mode in cuda cuda-captured; do
+  suffix=${mode#cuda}
+  step "capi$suffix" env IC_TEST_BACKEND=$mode "$folder/gpu_capi" "$capi_filter"
+  step "allocation$suffix" env IC_TEST_BACKEND=$mode "$folder/gpu_allocation" "$allocation_filter"
+  program "quickstart$suffix" env IC_TEST_BACKEND=$mode "$folder/gpu_quickstart"
+  program "engine_loop$suffix" env IC_TEST_BACKEND=$mode "$folder/gpu_engine_loop"
+done
+step golden env INDEXCACHE_GOLDEN_DEVICE=cuda "$folder/golden"
+step random env "IC_TEST_RANDOM_SECONDS=$seconds" "$folder/unit_gpu" '--gtest_filter=RandomLong*'
+step ptx-jit env CUDA_FORCE_PTX_JIT=1 "$folder/unit_gpu" "$reduced"
 if command -v compute-sanitizer >/dev/null; then
-  # Some tests make CUDA calls fail on purpose; the sanitizer is asked about memory.
-  step memcheck compute-sanitizer --tool memcheck --report-api-errors no --error-exitcode 99 "$folder/unit_gpu" "$small"
+  # Some tests make CUDA calls fail on purpose; the tools are asked about kernels. A tool is believed after it has found
+  # the fault of its kind that was planted for it.
+  tools=(memcheck initcheck synccheck racecheck)
+  for tool in "${tools[@]}"; do
+    check=(compute-sanitizer --tool "$tool" --report-api-errors no --error-exitcode 99)
+    run_step planted "planted-$tool" "${check[@]}" "$folder/gpu_planted" "$tool"
+  done
+  for tool in "${tools[@]}"; do # side by side: each leaves most of the card idle
+    check=(compute-sanitizer --tool "$tool" --report-api-errors no --error-exitcode 99)
+    step "$tool" "${check[@]}" "$folder/unit_gpu" "$reduced" &
+  done
+  wait
 fi
-python3 tests/gpu/report.py "$work" --commit "$commit" --out "$out"
+python3 tests/gpu/report.py "$work" --commit "$commit" --tree "$tree" --out "$out"

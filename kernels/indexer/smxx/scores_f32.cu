@@ -18,6 +18,7 @@
 
 #include "indexcache.h"
 #include "kernels/indexer/launch.h"
+#include "kernels/indexer/smxx/score_columns.cuh"
 #include "kernels/views/pool.cuh"
 #include "kernels/views/rows.cuh"
 
@@ -61,15 +62,6 @@ struct Plan {
   int32_t keys_aligned;     // 1: every key starts on 16 bytes
   int32_t queries_aligned;  // likewise
 };
-
-/// The positions that a row sees inside the window of columns.
-__device__ RowRange clipped_range(const ScoresParams &p, int32_t row, uint32_t *fault) {
-  const RowRange range = row_range(p.rows, row, fault);
-  const int64_t window_end = int64_t{p.first_column} + p.num_columns;
-  const int32_t first = max(range.begin, p.first_column);
-  const int32_t last = static_cast<int32_t>(min(int64_t{range.end}, window_end));
-  return first < last ? RowRange{range.seq, first, last} : RowRange{range.seq, 0, 0};
-}
 
 /// Address of a key, or null when it is not there.
 __device__ const float *find_key(const PoolView &pool, int32_t shift, int32_t head_dim, int32_t seq, int32_t position,
@@ -166,13 +158,7 @@ __device__ void sum_heads(const ScoresParams &p, Shared<kHeadDim> &shared, int32
     const RowRange range = shared.rows[run_row + row];
     const int32_t position = first_position + key;
     if (position < range.begin || position >= range.end) continue;
-    float score = __fadd_rn(sum, 0.0f);  // -0 to +0
-    if (!(score == score)) score = -INFINITY;
-    if (shared.key_at[key] == nullptr) {
-      if (p.others == OtherColumns::kKeep) continue;
-      score = p.others == OtherColumns::kClean ? -INFINITY : __int_as_float(0x7fc00000);
-    }
-    p.scores[int64_t{group_row + run_row + row} * p.score_stride + (position - p.first_column)] = score;
+    write_score(p, group_row + run_row + row, position, sum, shared.key_at[key] != nullptr);
   }
 }
 
@@ -234,20 +220,6 @@ __device__ void score_tile(const ScoresParams &p, const Plan &plan, Shared<kHead
   }
 }
 
-/// -inf into the columns that a row does not see; the ones on missing pages get theirs with the scores.
-template <int kHeadDim>
-__device__ void clean_rows(const ScoresParams &p, const Plan &plan, const Shared<kHeadDim> &shared, int32_t group_row,
-                           int32_t num_rows, int32_t split) {
-  for (int32_t row = 0; row < num_rows; ++row) {
-    const RowRange range = shared.rows[row];
-    float *scores = p.scores + int64_t{group_row + row} * p.score_stride;
-    for (int64_t c = int64_t{split} * kThreads + threadIdx.x; c < p.num_columns; c += int64_t{plan.splits} * kThreads) {
-      const int64_t position = p.first_column + c;
-      if (position < range.begin || position >= range.end) scores[c] = -INFINITY;
-    }
-  }
-}
-
 template <int kHeadDim>
 __global__ void __launch_bounds__(kThreads, kCtasPerProcessor)
     scores_f32_kernel(const __grid_constant__ ScoresParams p, const __grid_constant__ Plan plan) {
@@ -262,10 +234,15 @@ __global__ void __launch_bounds__(kThreads, kCtasPerProcessor)
     const int32_t num_rows = min(plan.group_rows, p.rows.count - group_row);
     __syncthreads();
     if (threadIdx.x < num_rows) {
-      shared.rows[threadIdx.x] = clipped_range(p, group_row + static_cast<int32_t>(threadIdx.x), &fault);
+      shared.rows[threadIdx.x] = window_range(p, group_row + static_cast<int32_t>(threadIdx.x), &fault);
     }
     __syncthreads();
-    if (p.others == OtherColumns::kClean) clean_rows<kHeadDim>(p, plan, shared, group_row, num_rows, split);
+    if (p.others == OtherColumns::kClean) {
+      for (int32_t row = 0; row < num_rows; ++row) {
+        clean_columns(p, group_row + row, shared.rows[row], int64_t{split} * kThreads + threadIdx.x,
+                      int64_t{plan.splits} * kThreads);
+      }
+    }
 
     for (int32_t row = 0; row < num_rows;) {
       const RowRange first = shared.rows[row];
