@@ -32,12 +32,16 @@ target_link_libraries(indexcache_options INTERFACE indexcache_sanitize)
 # The arithmetic is part of the contract: no contraction that the source does not spell out.
 set(c_and_cxx "$<COMPILE_LANGUAGE:C,CXX>")
 target_compile_options(indexcache_options INTERFACE
-  "$<${c_and_cxx}:-Wall;-Wextra;-Wpedantic;-Wshadow;-Werror;-ffp-contract=off;-fno-math-errno;-fno-trapping-math>"
+  "$<${c_and_cxx}:-Wall;-Wextra;-Wpedantic;-Wshadow;-ffp-contract=off;-fno-math-errno;-fno-trapping-math>"
   "$<${c_and_cxx}:-fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=>"
   "$<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes>"
   "$<$<COMPILE_LANGUAGE:CXX>:-Wconversion>"
   "$<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fno-gnu-unique>"
-  "$<$<COMPILE_LANGUAGE:CUDA>:--Werror=all-warnings;--fmad=false;-Xcompiler=-Wall,-Wextra,-Wno-unused-parameter>")
+  "$<$<COMPILE_LANGUAGE:CUDA>:--fmad=false;-Xcompiler=-Wall,-Wextra,-Wno-unused-parameter>")
+if(INDEXCACHE_WERROR)
+  target_compile_options(indexcache_options INTERFACE
+    "$<${c_and_cxx}:-Werror>" "$<$<COMPILE_LANGUAGE:CUDA>:--Werror=all-warnings>")
+endif()
 
 # Files of lib/cpu/isa are compiled for the level that their name ends in; AVX files exist on x86-64 only.
 function(indexcache_isa_flags sources_variable)

@@ -41,18 +41,18 @@ std::string Schedule::explain() const {
       out += ", read by nobody else";
     } else {
       out += readers.size() == 1 ? ", read by Shared layer" : ", read by Shared layers";
-      for (const GlobalLayer reader : readers) out += " " + number(raw(reader));
+      for (const GlobalLayer reader : readers) out.append(" ").append(number(raw(reader)));
     }
     out += "\n";
   }
   std::string none;
   for (int32_t i = 0; i < num_all_layers(); ++i) {
-    if (mode(GlobalLayer{i}) == LayerMode::kNone) none += " " + number(i);
+    if (mode(GlobalLayer{i}) == LayerMode::kNone) none.append(" ").append(number(i));
   }
   if (!none.empty()) out += "without indexed attention:" + none + "\n";
   std::string unused;
   for (const GlobalLayer layer : indexer_layers_) {
-    if (mode(layer) == LayerMode::kShared) unused += " " + number(raw(layer));
+    if (mode(layer) == LayerMode::kShared) unused.append(" ").append(number(raw(layer)));
   }
   if (!unused.empty()) out += "indexers that do not run:" + unused + "\n";
   list(&out, "disagreements", parts_.conflicts);
