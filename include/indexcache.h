@@ -280,11 +280,12 @@ typedef void (*ic_task_fn)(void *data, int64_t index);
  * and returns when all are done. */
 typedef void (*ic_parallel_for_fn)(void *user, int64_t count, ic_task_fn task, void *data);
 
-/** For debugging, CUDA: every operation waits for its stream and fails with IC_ERROR_OUT_OF_RANGE when it met an illegal
- *  value in device memory; the message names the operation and what was wrong (IC_FAULT_*). The operation has run then:
- *  illegal rows and keys are absent, and what it was to publish is not published. Covers also the operations that have
- *  no cache to keep a fault bit in. Calls on a stream that is being captured are refused with IC_ERROR_INVALID_ARGUMENT,
- *  and operations of one context run one after the other. Changes nothing on the CPU, which always looks first. */
+/** For debugging, CUDA: every operation waits for its stream and fails with IC_ERROR_OUT_OF_RANGE when it met an
+ * illegal value in device memory; the message names the operation and what was wrong (IC_FAULT_*). The operation has
+ * run then: illegal rows and keys are absent, and what it was to publish is not published. Covers also the operations
+ * that have no cache to keep a fault bit in. Calls on a stream that is being captured are refused with
+ * IC_ERROR_INVALID_ARGUMENT, and operations of one context run one after the other. Changes nothing on the CPU, which
+ * always looks first. */
 #define IC_CONTEXT_CHECK_VALUES 0x1u
 
 /** What ic_context_create() needs. */
@@ -1156,7 +1157,8 @@ typedef struct ic_new_keys {
   int64_t key_stride_bytes;
   /** [count] device memory, e4m3 only */
   const float *scales;
-  /** [count] device memory: slot of each key in the pool, page * page_tokens + offset or a vector number; -1 = skip */
+  /** [count] device memory: slot of each key in the pool, page * page_tokens + offset or a vector number; -1 = skip. No
+   * slot twice: what two keys leave in one slot is undefined */
   const int64_t *slots;
   /** Number of keys, at least 0 */
   int64_t count;
@@ -1272,7 +1274,7 @@ typedef struct ic_prepare_args {
   int64_t q_out_row_stride;
   /** Queries, e4m3: [count, H] scales, to be given as q_scale; NULL for the other types */
   float *q_scale_out;
-  /** Keys: pool and slots ([count] device memory, -1 = skip) to write into */
+  /** Keys: pool and slots ([count] device memory, -1 = skip, none twice) to write into */
   const ic_pool *pool;
   const int64_t *slots;
   /** Keys, paged pool: its page size (there is no batch here); 0 when contiguous */
@@ -1406,11 +1408,12 @@ IC_API ic_status ic_cache_export(ic_cache *cache, int32_t source_layer, uint32_t
  * buffer: aligned to 8, size at least the block's (more is ignored). `header` (may be NULL) receives what the block
  * says of itself, so that another numerics id can be noticed. The block must lie in host memory, where this call reads
  * and checks it; on CUDA its body is copied on `stream`, so pinned memory must stay as it is until then, and a captured
- * import, which copies again at every replay, needs pinned memory. The copied lists are checked once more on the device:
- * a row that is no ascending list inside its range is empty and sets IC_FAULT_INDEX.
+ * import, which copies again at every replay, needs pinned memory. The copied lists are checked once more on the
+ * device: a row that is no ascending list inside its range is empty and sets IC_FAULT_INDEX.
  *  @errors IC_ERROR_PARSE (not a block, truncated, an index list that is not ascending), IC_ERROR_SCHEDULE_HASH,
  * IC_ERROR_NUMERICS, IC_ERROR_HANDLE_MISMATCH (another k; no scores), IC_ERROR_INVALID_ARGUMENT (another number of
- * rows; publish_layer; CUDA: pageable memory in a capture), IC_ERROR_OUT_OF_RANGE (an index beyond its row's range, CPU)
+ * rows; publish_layer; CUDA: pageable memory in a capture), IC_ERROR_OUT_OF_RANGE (an index beyond its row's range,
+ * CPU)
  *  @since 0.1 */
 IC_API ic_status ic_cache_import(ic_cache *cache, int32_t publish_layer, uint32_t flags, const void *buffer,
                                  size_t size, ic_export_header *header, ic_stream stream);

@@ -15,11 +15,14 @@ bench/gpu/run.sh [options] [-- ...]     run it on the GPU of this machine; behin
 TEXT
 }
 
+# What a result is about.
+sources=(include lib kernels cmake CMakeLists.txt bench/gpu)
+
 # commit_here: HEAD, marked when the tree differs from it; nothing without git
 commit_here() {
   local head
   head=$(git rev-parse HEAD 2>/dev/null) || return 0
-  [[ -z $(git status --porcelain --untracked-files=no -- include lib kernels bench cmake CMakeLists.txt) ]] || head+=-dirty
+  [[ -z $(git status --porcelain -- "${sources[@]}") ]] || head+=-dirty
   echo "$head"
 }
 

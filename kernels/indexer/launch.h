@@ -19,7 +19,7 @@ cudaError_t load_write_keys();
 /// params.query.dtype is IC_DTYPE_F32. No workspace. Bits of fma_chain_id(IC_DTYPE_F32).
 cudaError_t launch_scores_f32(const ScoresParams &params, const LaunchLimits &limits, cudaStream_t stream);
 
-/// fp16, bf16 and e4m3 on the tensor cores. No workspace. Bits of mma_id(dtype, chip family).
+/// fp16, bf16 and e4m3 on the tensor cores. No workspace. Bits of mma_sync_id(dtype, major).
 cudaError_t launch_scores_mma(const ScoresParams &params, const LaunchLimits &limits, cudaStream_t stream);
 
 /// Queries when params.q_out is given, else keys into params.pool.

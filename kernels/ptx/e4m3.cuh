@@ -15,7 +15,7 @@ __device__ inline uint32_t f16x2_from_e4m3x2(uint32_t codes) {
   asm("{\n\t.reg .b16 low;\n\tcvt.u16.u32 low, %1;\n\tcvt.rn.f16x2.e4m3x2 %0, low;\n\t}" : "=r"(halves) : "r"(codes));
   return halves;
 #else
-  // The bits of e4m3, moved to the top of an fp16, read as value * 2^-8 (exponent biases 7 and 15), subnormals included.
+  // The bits of e4m3, moved to the top of an fp16, read as value * 2^-8 (exponent biases 7 and 15). So do subnormals.
   const uint32_t spread = __byte_perm(codes, 0, 0x1404);  // a code in the high byte of each half
   const uint32_t magnitude = (spread & 0x7f007f00u) >> 1;
   uint32_t halves;

@@ -12,10 +12,10 @@ namespace ic::cuda {
 /// Selection from a score matrix whose rows are given as a batch gives them; column = position. The public operation
 /// and the one inside score_select are both made from it.
 struct SelectRowsParams {
-  RowsView rows;         // fault is not set here; a row with an illegal value is empty
-  const float *scores;   // [rows.count, score_stride]
-  int64_t score_stride;  // elements
-  int32_t nan_is_absent; // 1: a column that holds a NaN is no key (score_select); 0: it counts as -inf
+  RowsView rows;          // fault is not set here; a row with an illegal value is empty
+  const float *scores;    // [rows.count, score_stride]
+  int64_t score_stride;   // elements
+  int32_t nan_is_absent;  // 1: a column that holds a NaN is no key (score_select); 0: it counts as -inf
   int32_t reserved;
   SelectionOut out;
   void *workspace;

@@ -64,8 +64,8 @@ __device__ inline const uint8_t *vector_at(const PoolView &pool, PoolPlace place
 /// The fp32 scale of an e4m3 index key that is there.
 __device__ inline const float *scale_at(const PoolView &pool, PoolPlace place, int64_t vector_bytes) {
   if (pool.page_tokens == 0) return pool.scales + place.page;
-  return reinterpret_cast<const float *>(pool.data + place.page * pool.stride_bytes +
-                                         pool.page_tokens * vector_bytes) + place.token;
+  return reinterpret_cast<const float *>(pool.data + place.page * pool.stride_bytes + pool.page_tokens * vector_bytes) +
+         place.token;
 }
 
 }  // namespace ic::cuda

@@ -64,9 +64,10 @@ struct SelectionOut {
 
 /// What becomes of the columns of a row that hold no visible key.
 enum class OtherColumns : int32_t {
-  kKeep = 0,       // stay as they are
-  kClean = 1,      // -inf
-  kMarkAbsent = 2  // those inside the row's range (keys that are not there) become NaN, the others stay: for a selection
+  kKeep = 0,   // stay as they are
+  kClean = 1,  // -inf
+  kMarkAbsent =
+      2  // those inside the row's range (keys that are not there) become NaN, the others stay: for a selection
 };
 
 /// Scores of every visible key into a caller's matrix: scores[r][s - first_column].
@@ -228,8 +229,8 @@ struct GatherRowsParams {
   uint32_t *fault;
 };
 
-/// A publication as a block that leaves the library: a header of 64 bytes, int32 lengths[count], int32 indices[count, k]
-/// and, when they are given, float scores[count, k].
+/// A publication as a block that leaves the library: a header of 64 bytes, int32 lengths[count], int32 indices[count,
+/// k] and, when they are given, float scores[count, k].
 struct ExportParams {
   uint32_t header[16];
   const int32_t *indices;  // [count, index_stride]
@@ -247,10 +248,10 @@ struct ImportParams {
   RowsView rows;
   const void *body;  // host memory: as in ExportParams
   int32_t k;
-  int32_t k_padded;   // entries written per row
-  int32_t *indices;   // [count, k_padded]
-  int32_t *lengths;   // [count]
-  float *scores;      // [count, k_padded]; null = the block's are not wanted
+  int32_t k_padded;  // entries written per row
+  int32_t *indices;  // [count, k_padded]
+  int32_t *lengths;  // [count]
+  float *scores;     // [count, k_padded]; null = the block's are not wanted
 };
 
 /// Logical positions to slots.

@@ -225,8 +225,7 @@ cudaError_t CudaBackend::check_rows(const RowsView &rows, Stream stream) const {
 
 cudaError_t CudaBackend::check_lengths(const int32_t *lengths, int64_t count, int32_t longest, uint32_t *fault,
                                        Stream stream) const {
-  return check_word_ == nullptr ? cudaSuccess
-                                : launch_check_lengths(lengths, count, longest, fault, limits_, stream);
+  return check_word_ == nullptr ? cudaSuccess : launch_check_lengths(lengths, count, longest, fault, limits_, stream);
 }
 
 template <class Launch>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The score matrix of all rows would be far too large, so rows go in chunks whose matrix has a fixed size. Keys that are
-// not there are marked by the scores and skipped by the selection.
+// The score matrix of all rows would be far too large, so rows go in chunks whose matrix has a fixed size. Keys that
+// are not there are marked by the scores and skipped by the selection.
 #include "cuda/score_select.h"
 
 #include <algorithm>

@@ -20,8 +20,8 @@ class Allocations {
   int64_t count() const;
 };
 
-/// While paused nothing is counted and nothing fails; returns what was so before. For calls that a test makes around the
-/// one that it counts.
+/// While paused nothing is counted and nothing fails; returns what was so before. For calls that a test makes around
+/// the one that it counts.
 bool pause_counting(bool pause);
 
 /// Pieces of memory that are allocated and not freed.

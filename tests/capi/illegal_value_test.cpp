@@ -45,11 +45,9 @@ TEST_F(IllegalValue, OfABatch) {
   const auto empty = [&](int32_t row) { return [this, row] { EXPECT_EQ(problem.view.lengths[row], 0); }; };
   const auto run = [&] { return begin_and_run(); };
   for (const int32_t seq : {2, -1, std::numeric_limits<int32_t>::min()})
-    expect(
-        IC_FAULT_SEQUENCE, [&] { problem.row_seq[2] = seq; }, run, empty(2));
+    expect(IC_FAULT_SEQUENCE, [&] { problem.row_seq[2] = seq; }, run, empty(2));
   for (const int32_t end : {49, std::numeric_limits<int32_t>::max()})
-    expect(
-        IC_FAULT_KEY_END, [&] { problem.key_end[3] = end; }, run, empty(3));
+    expect(IC_FAULT_KEY_END, [&] { problem.key_end[3] = end; }, run, empty(3));
 }
 
 TEST_F(IllegalValue, OfABlockTableOrAnOffset) {
@@ -59,8 +57,7 @@ TEST_F(IllegalValue, OfABlockTableOrAnOffset) {
     for (int32_t i = 0; i < 4; ++i) EXPECT_EQ(problem.view.indices[4 * SmallProblem::kPadded + i], 16 + i);
   };
   for (const int32_t page : {6, std::numeric_limits<int32_t>::max()})
-    expect(
-        IC_FAULT_PAGE, [&] { problem.pages[3] = page; }, [&] { return begin_and_run(); }, others);
+    expect(IC_FAULT_PAGE, [&] { problem.pages[3] = page; }, [&] { return begin_and_run(); }, others);
   for (const int64_t offset : {int64_t{96}, int64_t{-100}, INT64_MAX, INT64_MIN})
     expect(
         IC_FAULT_PAGE,

@@ -320,8 +320,8 @@ inline std::vector<float> run_scores(const Executor &executor, IndexerCase &c, i
   TestWorkspace workspace(scores_workspace_size(executor, c.shape().num_heads, c.shape().head_dim));
   const int64_t stride = columns + 1;
   std::vector<float> padded(static_cast<size_t>(c.num_rows() * stride), kUntouched);
-  scores(executor, {c.rows_view(), c.query_view(), c.pool_view(), padded.data(), stride, first, columns, clean ? OtherColumns::kClean : OtherColumns::kKeep,
-                    0, workspace.data(), workspace.size()});
+  scores(executor, {c.rows_view(), c.query_view(), c.pool_view(), padded.data(), stride, first, columns,
+                    clean ? OtherColumns::kClean : OtherColumns::kKeep, 0, workspace.data(), workspace.size()});
   std::vector<float> out;
   for (int32_t r = 0; r < c.num_rows(); ++r) {
     const auto row = padded.begin() + r * stride;

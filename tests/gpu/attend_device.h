@@ -142,7 +142,8 @@ class DeviceAttend {
     const int64_t row_bytes = p.q_row_stride * element, stride = (p.q_row_stride + shift.q_stride) * element;
     std::vector<uint8_t> bytes(static_cast<size_t>(stride * p.rows.count), 0xff);
     for (int64_t row = 0; row < p.rows.count; ++row) {
-      std::memcpy(bytes.data() + row * stride, problem.q_bytes.data() + row * row_bytes, static_cast<size_t>(row_bytes));
+      std::memcpy(bytes.data() + row * stride, problem.q_bytes.data() + row * row_bytes,
+                  static_cast<size_t>(row_bytes));
     }
     return bytes;
   }
@@ -169,7 +170,8 @@ struct AttendError {
 /// Compares with the definition in double.
 ///   scores   an fp32 sum of n products is off by at most n * 2^-24 of the sum of magnitudes; the tensor cores truncate
 ///            their 36 partial sums, so 36 * 2^-23 of it
-///   outputs  an error e of all scores moves a weighted mean by 2 e of the mean of magnitudes; weights in bf16 move it by
+///   outputs  an error e of all scores moves a weighted mean by 2 e of the mean of magnitudes; weights in bf16 move it
+///   by
 ///            2^-8 of that; so does a bf16 output by its own half unit
 inline AttendError expect_near_definition(const AttendProblem &problem, const AttendResult &result, bool tensor_cores) {
   const AttendShape &shape = problem.shape();

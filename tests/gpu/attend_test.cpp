@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/attention/smxx/plan.h"
 #include "tests/cpu/levels.h"
 #include "tests/gpu/attend_device.h"
 #include "tests/gpu/captured.h"
@@ -76,7 +77,8 @@ void expect_same_kind(const AttendResult &cuda, const AttendResult &cpu) {
   }
 }
 
-// ---- near the definition ---------------------------------------------------------------------------------------------
+// ---- near the definition
+// ---------------------------------------------------------------------------------------------
 
 TEST(Attend, SmallModelInEveryLayout) {
   AttendError worst;
@@ -240,7 +242,8 @@ TEST(Attend, EveryFp8Code) {
   expect_same_kind(DeviceAttend(problem).run(), on_cpu(problem));
 }
 
-// ---- what is defined for every input ---------------------------------------------------------------------------------
+// ---- what is defined for every input
+// ---------------------------------------------------------------------------------
 
 TEST(Attend, SinkJoinsTheDenominatorOnly) {
   for (AttendShape shape : {small_shape(), wide_shape(), wide_shape(IC_DTYPE_E4M3)}) {
@@ -324,10 +327,10 @@ struct SkipCase {
 TEST(Attend, IllegalEntriesAreSkippedAndReported) {
   const int32_t max32 = std::numeric_limits<int32_t>::max(), min32 = std::numeric_limits<int32_t>::min();
   const SkipCase cases[] = {
-      {0, true, -1},      {0, true, -2},     {0, true, min32},   {0, true, 3 * 307 + 5}, {0, true, max32},
-      {64, true, 26 * 64}, {64, true, max32}, {64, true, -64},    {64, false, -1},        {64, false, -2},
-      {64, false, 320},   {64, false, max32}, {64, false, min32}, {0, false, -2},         {0, false, 3 * 307},
-      {0, false, max32},
+      {0, true, -1},      {0, true, -2},       {0, true, min32},    {0, true, 3 * 307 + 5},
+      {0, true, max32},   {64, true, 26 * 64}, {64, true, max32},   {64, true, -64},
+      {64, false, -1},    {64, false, -2},     {64, false, 320},    {64, false, max32},
+      {64, false, min32}, {0, false, -2},      {0, false, 3 * 307}, {0, false, max32},
   };
   uint32_t seen = 0;
   for (const SkipCase &skip : cases) {
@@ -433,9 +436,10 @@ void set_scores(AttendProblem &problem, const std::vector<float> &scores) {
   for (size_t i = 0; i < scores.size(); ++i) {
     problem.indices[i] = static_cast<int32_t>(i);
     problem.lists[0].push_back(static_cast<int32_t>(i));
-    uint8_t *end = problem.pool.data() +
-                   (problem.key_offsets[static_cast<size_t>(sequence)] + static_cast<int64_t>(i)) * problem.stride_bytes +
-                   problem.token_bytes();
+    uint8_t *end =
+        problem.pool.data() +
+        (problem.key_offsets[static_cast<size_t>(sequence)] + static_cast<int64_t>(i)) * problem.stride_bytes +
+        problem.token_bytes();
     const auto code = cpu::bf16_from_f32(scores[i]);
     if (shape.kv_dtype == IC_DTYPE_F32) {
       std::memcpy(end - 4, &scores[i], 4);
@@ -485,7 +489,8 @@ TEST(Attend, RisingFallingAndInfiniteScores) {
   }
 }
 
-// ---- the same bits ---------------------------------------------------------------------------------------------------
+// ---- the same bits
+// ---------------------------------------------------------------------------------------------------
 
 /// A row alone, whose splits and narrow tiles of heads are spread over the chip, and in a batch that is walked.
 TEST(Attend, BatchChangesNoBitLong) {
@@ -519,7 +524,8 @@ TEST(Attend, BatchChangesNoBitLong) {
                 << describe(shape) << ": out " << i << " of " << count << " rows from " << first;
           }
           for (size_t i = 0; i < static_cast<size_t>(count * heads); ++i) {
-            ASSERT_EQ(cpu::bits_from_f32(some.lse[i]), cpu::bits_from_f32(all.lse[static_cast<size_t>(first * heads) + i]));
+            ASSERT_EQ(cpu::bits_from_f32(some.lse[i]),
+                      cpu::bits_from_f32(all.lse[static_cast<size_t>(first * heads) + i]));
           }
         }
       }
@@ -545,6 +551,29 @@ TEST(Attend, MaxCtasAndLayoutChangeNoBit) {
       }
     }
     if (HasFailure()) return;
+  }
+}
+
+/// What chips with less shared memory run: one block of keys at a time, in tiles of both sizes.
+TEST(Attend, StagesAndTilesChangeNoBit) {
+  for (const int32_t tile_heads : {16, 64}) {
+    AttendShape shape = wide_shape();
+    shape.rows = 200;
+    shape.num_indices = 1100;
+    shape.page_tokens = 64;
+    const AttendProblem problem(shape);
+    DeviceAttend device(problem);
+    const AttendResult expected = device.run();
+    device.poison();
+    cuda::AttendPlan plan = {};
+    plan.head_tiles = shape.num_heads / tile_heads;
+    plan.num_items = int64_t{shape.rows} * plan.head_tiles;
+    plan.page_shift = 6;
+    plan.stages = 1;
+    plan.q_aligned = plan.out_aligned = 1;
+    ASSERT_GE(device.workspace_size(), size_t{40} * 64 * 512 * 4) << "sums of 40 walking CTAs";
+    IC_REQUIRE_CUDA(cuda::launch_attend_mma(device.params(), plan, tile_heads, 40, nullptr));
+    expect_same_bits(device.read(), expected);
   }
 }
 
@@ -580,10 +609,12 @@ TEST(Attend, ReplaysAreIdenticalAndSeeOtherContents) {
   }
 }
 
-// ---- sizes -----------------------------------------------------------------------------------------------------------
+// ---- sizes
+// -----------------------------------------------------------------------------------------------------------
 
 TEST(Attend, WorkspaceServesEverySmallerCall) {
-  constexpr int32_t kRows[] = {0, 1, 2, 5, 50, 66, 100, 131, 132, 133, 139, 140, 200, 264, 270, 277, 278, 400, 8192, 1 << 20};
+  constexpr int32_t kRows[] = {0,   1,   2,   5,   50,  66,  100, 131, 132,  133,
+                               139, 140, 200, 264, 270, 277, 278, 400, 8192, 1 << 20};
   constexpr int32_t kIndices[] = {1, 64, 512, 513, 1024, 2048, 5000, 1 << 17, 1 << 24};
   for (const int32_t kv_dtype : {IC_DTYPE_F32, IC_DTYPE_BF16, IC_DTYPE_E4M3}) {
     for (const int32_t heads : {1, 16, 17, 64, 128, 1024}) {
@@ -618,8 +649,7 @@ TEST(Attend, OffsetsBeyond32BitsLong) {
       auto *pool = static_cast<uint8_t *>(device_malloc(static_cast<size_t>(bytes)));
       const int64_t stride = problem.stride_bytes;
       const int64_t capacity = bytes / stride, moved = capacity - problem.capacity;
-      IC_REQUIRE_CUDA(
-          cudaMemcpy(pool + moved * stride, params.kv.data, problem.pool.size(), cudaMemcpyDeviceToDevice));
+      IC_REQUIRE_CUDA(cudaMemcpy(pool + moved * stride, params.kv.data, problem.pool.size(), cudaMemcpyDeviceToDevice));
       params.kv.data = pool;
       params.kv.capacity = capacity;
       std::vector<int32_t> table = problem.block_table;
@@ -637,7 +667,8 @@ TEST(Attend, OffsetsBeyond32BitsLong) {
   }
 }
 
-// ---- speed -----------------------------------------------------------------------------------------------------------
+// ---- speed
+// -----------------------------------------------------------------------------------------------------------
 
 struct SpeedCase {
   const char *name;
@@ -647,9 +678,9 @@ struct SpeedCase {
 /// Medians of launches with random indices, contiguous bf16 or pages of 64 fp8 tokens. Prints; fails on errors only.
 TEST(Attend, SpeedLong) {
   constexpr SpeedCase kCases[] = {
-      {"prefill", 4096, 128, IC_DTYPE_BF16, 32768},     {"prefill", 4096, 64, IC_DTYPE_BF16, 32768},
-      {"decode", 128, 128, IC_DTYPE_E4M3, 131072},      {"decode", 64, 64, IC_DTYPE_E4M3, 131072},
-      {"decode", 1, 128, IC_DTYPE_E4M3, 131072},        {"decode", 128, 128, IC_DTYPE_BF16, 131072},
+      {"prefill", 4096, 128, IC_DTYPE_BF16, 32768}, {"prefill", 4096, 64, IC_DTYPE_BF16, 32768},
+      {"decode", 128, 128, IC_DTYPE_E4M3, 131072},  {"decode", 64, 64, IC_DTYPE_E4M3, 131072},
+      {"decode", 1, 128, IC_DTYPE_E4M3, 131072},    {"decode", 128, 128, IC_DTYPE_BF16, 131072},
       {"decode", 128, 16, IC_DTYPE_BF16, 131072},
   };
   constexpr int32_t kIndices = 2048;

@@ -52,7 +52,8 @@ TEST_F(CheckValues, OperationsWithoutACacheSayWhatTheyMet) {
   expect_refused(engine.positions, keys, 50, -1, prepare_keys, {"ic_indexer_prepare_keys", "IC_FAULT_POSITION"});
   expect_refused(engine.slots, keys, 7, static_cast<int64_t>(keys), prepare_keys,
                  {"ic_indexer_prepare_keys", "IC_FAULT_SLOT"});
-  expect_refused(engine.key_end, rows, 1, SmallEngine::kMaxKeyEnd + 1, score, {"ic_indexer_scores", "IC_FAULT_KEY_END"});
+  expect_refused(engine.key_end, rows, 1, SmallEngine::kMaxKeyEnd + 1, score,
+                 {"ic_indexer_scores", "IC_FAULT_KEY_END"});
   expect_refused(engine.row_seq, rows, 4, 2, score, {"ic_indexer_scores", "IC_FAULT_SEQUENCE"});
   expect_refused(engine.pages, 12, 8, int32_t{SmallEngine::kPages}, score, {"ic_indexer_scores", "IC_FAULT_PAGE"});
   expect_refused(engine.key_end, rows, 0, SmallEngine::kMaxKeyEnd + 1, select, {"ic_topk_select", "IC_FAULT_KEY_END"});
@@ -73,14 +74,14 @@ TEST_F(CheckValues, ListsOfAnEngineAreLookedAt) {
   view.num_rows = SmallEngine::kRows;
   view.k = SmallEngine::kK;
   view.kind = IC_INDEX_LOGICAL;
-  expect_refused(device_lengths, lengths.size(), 2, SmallEngine::kK + 1, [&] { return engine.run_attention(view, nullptr); },
-                 {"ic_attention_run", "IC_FAULT_INDEX"});
+  expect_refused(device_lengths, lengths.size(), 2, SmallEngine::kK + 1,
+                 [&] { return engine.run_attention(view, nullptr); }, {"ic_attention_run", "IC_FAULT_INDEX"});
   expect_refused(device_lengths, lengths.size(), 2, -1, [&] { return engine.merge(view, nullptr); },
                  {"ic_topk_merge", "IC_FAULT_INDEX"});
   expect_refused(device_lengths, lengths.size(), 5, -1, [&] { return engine.overlap(view, view, nullptr); },
                  {"ic_index_overlap", "IC_FAULT_INDEX"});
-  expect_refused(engine.pages, 12, 0, int32_t{SmallEngine::kPages} + 5, [&] { return engine.run_attention(view, nullptr); },
-                 {"ic_attention_run", "IC_FAULT_PAGE"});
+  expect_refused(engine.pages, 12, 0, int32_t{SmallEngine::kPages} + 5,
+                 [&] { return engine.run_attention(view, nullptr); }, {"ic_attention_run", "IC_FAULT_PAGE"});
 }
 
 TEST_F(CheckValues, OperationsOnACacheSayItAndKeepTheBit) {

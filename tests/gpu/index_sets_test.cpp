@@ -45,8 +45,8 @@ class Twin {
     const std::vector<T> device = device_.read();
     ASSERT_EQ(device.size(), host.size());
     for (size_t i = 0; i < host.size(); ++i)
-      ASSERT_EQ(std::memcmp(&device[i], &host[i], sizeof(T)), 0) << name << "[" << i << "]: cuda " << device[i] << ", cpu "
-                                                                 << host[i];
+      ASSERT_EQ(std::memcmp(&device[i], &host[i], sizeof(T)), 0)
+          << name << "[" << i << "]: cuda " << device[i] << ", cpu " << host[i];
   }
   std::vector<T> host;
 
@@ -54,7 +54,13 @@ class Twin {
   DeviceArray<T> device_;
 };
 
-Backend &backend_on(bool cuda) { return cuda ? cuda_backend() : cpu_backend(); }
+/// The CUDA backend that the calls of this file use; null = the usual one.
+Backend *chosen = nullptr;
+
+Backend &backend_on(bool cuda) {
+  if (!cuda) return cpu_backend();
+  return chosen == nullptr ? cuda_backend() : *chosen;
+}
 
 /// Runs a call on both backends and waits.
 template <class Call>
@@ -99,9 +105,8 @@ TEST(IndexSets, StampsAndTheirCheck) {
     };
     const auto check = [&](int32_t layer) {
       on_both([&](bool cuda) {
-        backend_on(cuda).check_stamps({given.on(cuda), stamps.on(cuda), epoch.on(cuda), layer, rows, checked.on(cuda),
-                                       fault.on(cuda)},
-                                      nullptr);
+        backend_on(cuda).check_stamps(
+            {given.on(cuda), stamps.on(cuda), epoch.on(cuda), layer, rows, checked.on(cuda), fault.on(cuda)}, nullptr);
       });
       stamps.expect_same("stamps");
       checked.expect_same("checked");
@@ -123,10 +128,11 @@ TEST(IndexSets, StampsAndTheirCheck) {
   }
 }
 
-TEST(IndexSets, RowsAreMoved) {
+/// @return the fault bits met
+uint32_t compare_moved_rows(int rounds) {
   Random random(run_seed());
   uint32_t seen = 0;
-  for (int i = 0; i < 60; ++i) {
+  for (int i = 0; i < rounds; ++i) {
     const bool unaligned = i % 2 == 1;
     const int32_t source_rows = random.draw(1, 40);
     const int32_t count = random.draw(1, 50);
@@ -137,7 +143,8 @@ TEST(IndexSets, RowsAreMoved) {
     const bool with_scores = random.one_in(2);
     const bool with_rows = !random.one_in(4);
     const size_t shift = unaligned ? 4 : 0;
-    std::vector<int32_t> values(static_cast<size_t>(source_rows * in_stride)), lengths(static_cast<size_t>(source_rows));
+    std::vector<int32_t> values(static_cast<size_t>(source_rows * in_stride)),
+        lengths(static_cast<size_t>(source_rows));
     for (int32_t &v : values) v = random.draw(-1, 1 << 24);
     for (int32_t &v : lengths) v = random.draw(0, width);
     std::vector<float> score_values(values.begin(), values.end());
@@ -175,10 +182,12 @@ TEST(IndexSets, RowsAreMoved) {
     to_scores.expect_same("scores");
     fault.expect_same("fault");
     seen |= fault.host[0];
-    if (HasFatalFailure()) return;
+    if (testing::Test::HasFatalFailure()) break;
   }
-  EXPECT_EQ(seen, IC_FAULT_ROW) << "the test has not met an illegal row";
+  return seen;
 }
+
+TEST(IndexSets, RowsAreMoved) { EXPECT_EQ(compare_moved_rows(60), IC_FAULT_ROW) << "or no illegal row has been met"; }
 
 /// A remap whose contents can be drawn anew.
 class RemapProblem {
@@ -217,7 +226,9 @@ class RemapProblem {
       if (random.one_in(6)) length_values[static_cast<size_t>(row)] = random.one_in(2) ? INT32_MAX : -5;
       for (int i = 0; i < 20; ++i)
         index_values[static_cast<size_t>(row * index_stride + random.draw(0, k_padded - 1))] =
-            random.one_in(3) ? INT32_MAX : random.one_in(2) ? INT32_MIN : random.draw(-9, 1 << 30);
+            random.one_in(3)   ? INT32_MAX
+            : random.one_in(2) ? INT32_MIN
+                               : random.draw(-9, 1 << 30);
     }
     for (size_t i = 0; i < table.host.size(); ++i) {
       table_values.push_back(random.one_in(8) ? -1 : random.draw(0, 1 << 20));
@@ -313,9 +324,9 @@ TEST(IndexSets, RemapIsCapturedAndLimited) {
   }
 }
 
-TEST(IndexSets, Overlap) {
+void compare_overlaps(int rounds) {
   Random random(run_seed());
-  for (int i = 0; i < 60; ++i) {
+  for (int i = 0; i < rounds; ++i) {
     const int32_t rows = random.draw(1, 50);
     const int32_t a_k = random.draw(1, 2500), b_k = i % 3 == 0 ? random.draw(1, 40) : random.draw(1, 2500);
     const int64_t a_stride = a_k + random.draw(0, 9), b_stride = b_k + random.draw(0, 9);
@@ -340,9 +351,11 @@ TEST(IndexSets, Overlap) {
     intersection.expect_same("intersection");
     recall.expect_same("recall");
     jaccard.expect_same("jaccard");
-    if (HasFatalFailure()) return;
+    if (testing::Test::HasFatalFailure()) return;
   }
 }
+
+TEST(IndexSets, Overlap) { compare_overlaps(60); }
 
 TEST(IndexSets, OverlapOfWhatIsNoListStaysInBounds) {
   Random random(run_seed());
@@ -488,14 +501,30 @@ class ImportProblem {
       seqs.push_back(random.draw(0, 1));
       if (!illegal || !random.one_in(2)) continue;
       switch (random.draw(0, 7)) {
-        case 0: counts[r] = -1; break;
-        case 1: counts[r] = k + 1; break;
-        case 2: counts[r] = INT32_MIN; break;
-        case 3: if (length > 1) std::swap(list[length - 1], list[length / 2]); break;
-        case 4: if (length > 1) list[length / 2] = list[length / 2 - 1]; break;
-        case 5: ends[r] = length == 0 ? 0 : list[length - 1]; break;
-        case 6: begins[r] = length == 0 ? 0 : list[0] + 1; break;
-        default: seqs[r] = 2; break;
+        case 0:
+          counts[r] = -1;
+          break;
+        case 1:
+          counts[r] = k + 1;
+          break;
+        case 2:
+          counts[r] = INT32_MIN;
+          break;
+        case 3:
+          if (length > 1) std::swap(list[length - 1], list[length / 2]);
+          break;
+        case 4:
+          if (length > 1) list[length / 2] = list[length / 2 - 1];
+          break;
+        case 5:
+          ends[r] = length == 0 ? 0 : list[length - 1];
+          break;
+        case 6:
+          begins[r] = length == 0 ? 0 : list[0] + 1;
+          break;
+        default:
+          seqs[r] = 2;
+          break;
       }
     }
     std::vector<float> values_of_scores(values.size());
@@ -547,9 +576,8 @@ class ImportProblem {
       for (int32_t i = 0; i < k_padded; ++i) {
         const size_t at = r * static_cast<size_t>(k_padded) + static_cast<size_t>(i);
         EXPECT_EQ(got[at], i < length ? list[i] : -1) << "row " << r << ", entry " << i;
-        const float score =
-            good && i < k ? block_scores[r * static_cast<size_t>(k) + static_cast<size_t>(i)]
-                          : -std::numeric_limits<float>::infinity();
+        const float score = good && i < k ? block_scores[r * static_cast<size_t>(k) + static_cast<size_t>(i)]
+                                          : -std::numeric_limits<float>::infinity();
         EXPECT_EQ(got_scores[at], scores_wanted ? score : 777.0f) << "row " << r << ", entry " << i;
         if (testing::Test::HasFailure()) return faults;
       }
@@ -624,6 +652,22 @@ TEST(IndexSets, EightThreadsOnOneBackend) {
     });
   }
   for (std::thread &thread : threads) thread.join();
+}
+
+TEST(IndexSets, MaxCtasChangesNothing) {
+  for (const int32_t max_ctas : {1, 5}) {
+    const std::unique_ptr<Backend> limited = make_cuda_backend({0, max_ctas, {}});
+    chosen = limited.get();
+    compare_moved_rows(10);
+    compare_overlaps(10);
+    Random random(run_seed());
+    Publication publication(33, 300, &random);
+    const std::vector<uint8_t> expected = publication.expected();
+    const DeviceArray<uint8_t> block(std::vector<uint8_t>(expected.size(), 0xa5), 8);
+    publication.export_to(true, block.data(), nullptr);
+    EXPECT_EQ(block.read(), expected);
+    chosen = nullptr;
+  }
 }
 
 /// Rows that lie beyond 2^31 elements.

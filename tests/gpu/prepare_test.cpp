@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Preparation and key writing on the GPU: the CPU backend's bytes, in every type and layout, plain and captured. In fp32
-// outputs a NaN is a NaN: processors disagree about its bits.
+// Preparation and key writing on the GPU: the CPU backend's bytes, in every type and layout, plain and captured. In
+// fp32 outputs a NaN is a NaN: processors disagree about its bits.
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
@@ -60,7 +60,7 @@ int64_t bytes_of(int32_t dtype) { return cpu::dtype_bytes(dtype); }
 
 /// What a call may write.
 struct Result {
-  std::vector<uint8_t> out;    // q_out, or the pool
+  std::vector<uint8_t> out;     // q_out, or the pool
   std::vector<uint8_t> scales;  // q_scale_out, or the scales of a contiguous pool
   uint32_t fault = 0;
 };
@@ -115,8 +115,8 @@ class Problem {
     x.resize(elements * static_cast<size_t>(bytes_of(s.x_dtype)));
     cpu::convert_from_f32(s.x_dtype, values.data(), x.data(), static_cast<int64_t>(elements));
     if (s.special && s.x_dtype != IC_DTYPE_F32) {  // any code at all
-      for (int i = 0; i < 50; ++i) x[static_cast<size_t>(draw(0, static_cast<int32_t>(x.size()) - 1))] =
-          static_cast<uint8_t>(draw(0, 255));
+      for (int i = 0; i < 50; ++i)
+        x[static_cast<size_t>(draw(0, static_cast<int32_t>(x.size()) - 1))] = static_cast<uint8_t>(draw(0, 255));
     }
     cosine.resize(static_cast<size_t>(kPositions * std::max(s.rope_dim / 2, 1)));
     sine.resize(cosine.size());
@@ -239,8 +239,9 @@ class Problem {
 
   void sprinkle(std::vector<float> *values) {
     constexpr float kInf = std::numeric_limits<float>::infinity();
-    constexpr float kSpecial[] = {std::numeric_limits<float>::quiet_NaN(), kInf, -kInf, -0.0f, 0.0f, 1e-40f, -1e-42f,
-                                  3e38f, -3e38f, std::numeric_limits<float>::denorm_min()};
+    constexpr float kSpecial[] = {
+        std::numeric_limits<float>::quiet_NaN(), kInf, -kInf, -0.0f, 0.0f, 1e-40f, -1e-42f, 3e38f, -3e38f,
+        std::numeric_limits<float>::denorm_min()};
     for (int64_t row = 0; row < s.count; ++row) {
       for (int32_t head = 0; head < s.num_heads; ++head) {
         float *v = values->data() + row * x_stride + int64_t{head} * s.head_dim;
@@ -250,7 +251,7 @@ class Problem {
           if (how == 1) v[d] *= 1e-7f;   // below the smallest scale
           if (how == 2) v[d] *= 1e-38f;  // subnormal squares
           if (how == 3) v[d] *= 1e37f;
-          if (how == 4) v[d] = v[0];     // no variance
+          if (how == 4) v[d] = v[0];  // no variance
         }
         if (how > 6) v[draw(0, s.head_dim - 1)] = kSpecial[draw(0, 9)];
       }
@@ -274,9 +275,9 @@ class Device {
         ready_scales_(problem.ready_scales),
         positions_(problem.positions),
         slots_(problem.slots),
-        out_(problem.out_bytes(), shift(problem.s.kind != Kind::kQueries && problem.s.dtype == IC_DTYPE_E4M3
-                                            ? 4
-                                            : bytes_of(problem.s.dtype))),
+        out_(problem.out_bytes(),
+             shift(problem.s.kind != Kind::kQueries && problem.s.dtype == IC_DTYPE_E4M3 ? 4
+                                                                                        : bytes_of(problem.s.dtype))),
         scales_(problem.scale_bytes()),
         fault_(1) {
     reset_outputs();
@@ -302,11 +303,11 @@ class Device {
   }
 
   void run(Backend &backend, cudaStream_t stream) const {
-    problem_.run(backend,
-                 {x_.data(), ready_.data(), cosine_.data(), sine_.data(), weight_.data(), bias_.data(),
-                  ready_scales_.data(), positions_.data(), slots_.data(), out_.data(),
-                  reinterpret_cast<float *>(scales_.data()), fault_.data()},
-                 stream);
+    problem_.run(
+        backend,
+        {x_.data(), ready_.data(), cosine_.data(), sine_.data(), weight_.data(), bias_.data(), ready_scales_.data(),
+         positions_.data(), slots_.data(), out_.data(), reinterpret_cast<float *>(scales_.data()), fault_.data()},
+        stream);
   }
 
   Result read() const {
@@ -402,6 +403,21 @@ TEST(Prepare, ModelShapes) {
   }
 }
 
+TEST(Prepare, ManyRowsWhoseHeadsShareAnItem) {
+  for (const int32_t head_dim : {32, 64, 128}) {
+    for (const int32_t x_dtype : {IC_DTYPE_BF16, IC_DTYPE_F32}) {
+      const int64_t count = 640 * 128 / head_dim;  // 61 heads: the last item of a row has fewer
+      Shape shape{
+          .head_dim = head_dim, .num_heads = 61, .x_dtype = x_dtype, .flags = IC_PREPARE_HADAMARD, .count = count};
+      shape.rope_dim = head_dim / 2;
+      shape.illegal = true;
+      compare(shape, run_seed());
+      shape.unaligned = true;
+      compare(shape, run_seed() + 1);
+    }
+  }
+}
+
 TEST(Prepare, TiesRoundToEven) {
   for (const int32_t dtype : kOutputs) {
     compare({.num_heads = 40, .dtype = dtype, .rope_dim = 0, .count = 100, .grid = true}, run_seed());
@@ -414,7 +430,8 @@ TEST(Prepare, SpecialValues) {
   for (const int32_t dtype : kOutputs) {
     for (const uint32_t flags : {0u, IC_PREPARE_HADAMARD}) {
       compare({.num_heads = 64, .dtype = dtype, .flags = flags, .count = 60, .special = true}, seed++);
-      compare({.kind = Kind::kKeys, .dtype = dtype, .flags = flags, .norm = true, .count = 500, .special = true}, seed++);
+      compare({.kind = Kind::kKeys, .dtype = dtype, .flags = flags, .norm = true, .count = 500, .special = true},
+              seed++);
     }
   }
   compare({.num_heads = 64, .flags = IC_PREPARE_UE8M0, .count = 60, .special = true}, seed++);
@@ -423,7 +440,8 @@ TEST(Prepare, SpecialValues) {
 TEST(Prepare, IllegalValuesAreSkippedAndReported) {
   uint32_t seen = 0;
   for (uint32_t i = 0; i < 18; ++i) {
-    const Shape shape{.kind = static_cast<Kind>(i % 3), .page_tokens = kPageTokens[i / 3], .count = 90, .illegal = true};
+    const Shape shape{
+        .kind = static_cast<Kind>(i % 3), .page_tokens = kPageTokens[i / 3], .count = 90, .illegal = true};
     compare(shape, run_seed() + i);
     seen |= Problem(shape, run_seed() + i).run_on_cpu().fault;
   }
@@ -454,8 +472,7 @@ TEST(Prepare, MaxCtasChangesNoByte) {
 TEST(Prepare, CapturedAndReplayedWithOtherContents) {
   std::mt19937 random(run_seed());
   for (uint32_t i = 0; i < 12; ++i) {
-    const Shape shape =
-        random_shape(static_cast<Kind>(i % 3), 32 << i % 3, kInputs[i % 3], kOutputs[i % 4], &random);
+    const Shape shape = random_shape(static_cast<Kind>(i % 3), 32 << i % 3, kInputs[i % 3], kOutputs[i % 4], &random);
     SCOPED_TRACE(describe(shape));
     Problem problem(shape, run_seed() + i);
     Device device(problem);
@@ -492,7 +509,8 @@ TEST(Prepare, EightThreadsOnOneBackend) {
   std::vector<std::thread> threads;
   for (uint32_t t = 0; t < 8; ++t) {
     threads.emplace_back([t] {
-      const Shape shape{.kind = static_cast<Kind>(t % 3), .flags = IC_PREPARE_HADAMARD, .page_tokens = kPageTokens[t % 6]};
+      const Shape shape{
+          .kind = static_cast<Kind>(t % 3), .flags = IC_PREPARE_HADAMARD, .page_tokens = kPageTokens[t % 6]};
       Problem problem(shape, run_seed() + t);
       const Result expected = problem.run_on_cpu();
       Device device(problem);
@@ -520,7 +538,8 @@ TEST(Prepare, OffsetsBeyond32BitsLong) {
   auto *x = static_cast<uint16_t *>(device_malloc(x_bytes));
   std::mt19937 random(run_seed());
   for (int64_t row = 0; row < kRows; ++row) {
-    for (int64_t d = 0; d < kDim; ++d) host_x.as<uint16_t>()[row * kXStride + d] = static_cast<uint16_t>(random() % 0x7000);
+    for (int64_t d = 0; d < kDim; ++d)
+      host_x.as<uint16_t>()[row * kXStride + d] = static_cast<uint16_t>(random() % 0x7000);
     upload(x + row * kXStride, host_x.as<uint16_t>() + row * kXStride, kDim * 2);
   }
   IC_REQUIRE_CUDA(cudaMemset(pool + kStride, 0, kPageBytes));

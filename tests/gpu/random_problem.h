@@ -118,17 +118,32 @@ class RandomProblem {
     uint32_t *fault;
   };
   RowsView rows(const Pointers &at) const {
-    return {shape_.num_rows, shape_.num_seqs, shape_.num_keys, at.seq, shape_.key_begin ? at.begin : nullptr, at.end,
-            at.fault};
+    return {shape_.num_rows, shape_.num_seqs, shape_.num_keys, at.seq, shape_.key_begin ? at.begin : nullptr,
+            at.end,          at.fault};
   }
   QueryView query(const Pointers &at) const {
-    return {at.q, q_row_stride_, at.w, w_row_stride_, shape_.q_scale ? at.q_scale : nullptr, w_row_stride_,
-            shape_.num_heads, shape_.head_dim, shape_.dtype, 0};
+    return {at.q,
+            q_row_stride_,
+            at.w,
+            w_row_stride_,
+            shape_.q_scale ? at.q_scale : nullptr,
+            w_row_stride_,
+            shape_.num_heads,
+            shape_.head_dim,
+            shape_.dtype,
+            0};
   }
   PoolView pool(const Pointers &at) const {
     const bool paged = shape_.page_tokens != 0;
-    return {at.keys, e4m3() && !paged ? at.scales : nullptr, stride_bytes_, capacity_, shape_.page_tokens, num_blocks_,
-            paged ? at.table : nullptr, table_stride_, paged ? nullptr : at.offsets};
+    return {at.keys,
+            e4m3() && !paged ? at.scales : nullptr,
+            stride_bytes_,
+            capacity_,
+            shape_.page_tokens,
+            num_blocks_,
+            paged ? at.table : nullptr,
+            table_stride_,
+            paged ? nullptr : at.offsets};
   }
   ScoreLimits limits(int32_t k) const {
     return {shape_.num_rows, shape_.num_keys, shape_.num_heads, shape_.head_dim, shape_.dtype, k};
@@ -184,8 +199,8 @@ class RandomProblem {
   std::vector<int64_t> offsets;
 
   Pointers on_host(uint32_t *fault) {
-    return {q.data(), w.data(), q_scale.data(), keys.data(), scales.data(), table.data(), seq.data(), begin.data(),
-            end.data(), offsets.data(), fault};
+    return {q.data(),   w.data(),     q_scale.data(), keys.data(),    scales.data(), table.data(),
+            seq.data(), begin.data(), end.data(),     offsets.data(), fault};
   }
 
  private:
@@ -298,13 +313,15 @@ class RandomProblem {
   int64_t address(int32_t row, int32_t position) const {
     const auto s = static_cast<size_t>(seq[static_cast<size_t>(row)]);
     if (shape_.page_tokens == 0) return (offsets[s] + position) * stride_bytes_;
-    const int64_t page = table[s * static_cast<size_t>(table_stride_) + static_cast<size_t>(position / shape_.page_tokens)];
+    const int64_t page =
+        table[s * static_cast<size_t>(table_stride_) + static_cast<size_t>(position / shape_.page_tokens)];
     return page < 0 ? -1 : page * stride_bytes_ + position % shape_.page_tokens * (shape_.head_dim * element_);
   }
   float key_scale(int32_t row, int32_t position) const {
     const auto s = static_cast<size_t>(seq[static_cast<size_t>(row)]);
     if (shape_.page_tokens == 0) return scales[static_cast<size_t>(offsets[s] + position)];
-    const int64_t page = table[s * static_cast<size_t>(table_stride_) + static_cast<size_t>(position / shape_.page_tokens)];
+    const int64_t page =
+        table[s * static_cast<size_t>(table_stride_) + static_cast<size_t>(position / shape_.page_tokens)];
     float scale = 0;
     std::memcpy(&scale,
                 keys.data() + page * stride_bytes_ + shape_.page_tokens * (shape_.head_dim * element_) +
@@ -322,10 +339,10 @@ class RandomProblem {
 
 /// What the operations wrote for a problem.
 struct RandomResult {
-  std::vector<float> scores;                              // [rows, keys]
-  std::vector<int32_t> indices, lengths;                  // of score_select
-  std::vector<float> selected_scores;                     // likewise
-  std::vector<int32_t> matrix_indices, matrix_lengths;    // of select over `scores`
+  std::vector<float> scores;                            // [rows, keys]
+  std::vector<int32_t> indices, lengths;                // of score_select
+  std::vector<float> selected_scores;                   // likewise
+  std::vector<int32_t> matrix_indices, matrix_lengths;  // of select over `scores`
   uint32_t fault = 0;
   bool same_bits(const RandomResult &other) const {
     return indices == other.indices && lengths == other.lengths && matrix_indices == other.matrix_indices &&
@@ -357,10 +374,11 @@ class DeviceRandomProblem {
         lengths_(rows()),
         matrix_indices_(entries()),
         matrix_lengths_(rows()),
-        scores_workspace_(cuda_backend().scores_workspace_size(problem.limits(0))),
-        score_select_workspace_(cuda_backend().score_select_workspace_size(problem.limits(problem.shape().k))),
-        select_workspace_(cuda_backend().select_workspace_size(problem.shape().num_rows, problem.shape().num_keys,
-                                                               problem.shape().k)) {}
+        scores_workspace_(DeviceArray<uint8_t>::workspace(cuda_backend().scores_workspace_size(problem.limits(0)))),
+        score_select_workspace_(DeviceArray<uint8_t>::workspace(
+            cuda_backend().score_select_workspace_size(problem.limits(problem.shape().k)))),
+        select_workspace_(DeviceArray<uint8_t>::workspace(cuda_backend().select_workspace_size(
+            problem.shape().num_rows, problem.shape().num_keys, problem.shape().k))) {}
 
   void upload() {
     q_.assign(problem_.q);
@@ -390,9 +408,9 @@ class DeviceRandomProblem {
   }
 
   void enqueue(cudaStream_t stream) const {
-    const RandomProblem::Pointers at{q_.data(),     w_.data(),   q_scale_.data(), keys_.data(), scales_.data(),
-                                     table_.data(), seq_.data(), begin_.data(),   end_.data(),  offsets_.data(),
-                                     fault_.data()};
+    const RandomProblem::Pointers at{q_.data(),      w_.data(),       q_scale_.data(), keys_.data(),
+                                     scales_.data(), table_.data(),   seq_.data(),     begin_.data(),
+                                     end_.data(),    offsets_.data(), fault_.data()};
     const RandomShape &shape = problem_.shape();
     const RowsView rows = problem_.rows(at);
     ScoresParams scores{};
@@ -415,7 +433,8 @@ class DeviceRandomProblem {
     select.end = rows.key_end;
     select.rows = shape.num_rows;
     select.max_end = shape.num_keys;
-    select.out = {matrix_indices_.data(), matrix_lengths_.data(), nullptr, padded, shape.k, padded, IC_ORDER_POSITION, 0};
+    select.out = {
+        matrix_indices_.data(), matrix_lengths_.data(), nullptr, padded, shape.k, padded, IC_ORDER_POSITION, 0};
     select.workspace = select_workspace_.data();
     select.workspace_size = select_workspace_.size();
     cuda_backend().select(select, stream);
@@ -424,7 +443,8 @@ class DeviceRandomProblem {
     both.rows = rows;
     both.query = scores.query;
     both.keys = scores.keys;
-    both.out = {indices_.data(), lengths_.data(), selected_scores_.data(), padded, shape.k, padded, IC_ORDER_POSITION, 0};
+    both.out = {indices_.data(), lengths_.data(), selected_scores_.data(), padded,
+                shape.k,         padded,          IC_ORDER_POSITION,       0};
     both.workspace = score_select_workspace_.data();
     both.workspace_size = score_select_workspace_.size();
     cuda_backend().score_select(both, stream);
@@ -432,7 +452,7 @@ class DeviceRandomProblem {
 
   RandomResult read() const {
     IC_REQUIRE_CUDA(cudaDeviceSynchronize());
-    return {scores_.read(),         indices_.read(),        lengths_.read(),  selected_scores_.read(),
+    return {scores_.read(),         indices_.read(),        lengths_.read(), selected_scores_.read(),
             matrix_indices_.read(), matrix_lengths_.read(), fault_.read()[0]};
   }
 

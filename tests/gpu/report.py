@@ -131,7 +131,8 @@ def main() -> int:
         "steps": steps,
     }
     slug = re.sub(r"[^a-z0-9]+", "-", result["card"].lower().removeprefix("nvidia ")).strip("-")
-    stem = f"{slug}-{now:%Y-%m-%d}-tests"
+    # A run of some steps says nothing about the others: it has a name that nobody takes for a whole one.
+    stem = f"{slug}-{now:%Y-%m-%d}-{'some-' if result['left_out_steps'] else ''}tests"
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / f"{stem}.json").write_text(json.dumps(result, indent=2) + "\n")
     (args.out / f"{stem}.log").write_text(log)

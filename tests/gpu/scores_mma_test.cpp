@@ -122,8 +122,7 @@ TEST(ScoresMma, NothingToDo) {
 /// The score of every position that a row sees, whatever window it was asked in.
 class SeenScores {
  public:
-  explicit SeenScores(const ScoresProblem &problem)
-      : problem_(problem), width_(problem.shape().max_keys) {}
+  explicit SeenScores(const ScoresProblem &problem) : problem_(problem), width_(problem.shape().max_keys) {}
 
   /// Runs rows [first, first + count) over the columns [begin, end); results beside the ones before.
   void run(const DeviceScores &device, int32_t first, int32_t count, int32_t begin, int32_t end,
@@ -228,8 +227,13 @@ TEST(ScoresMma, ErrorBoundHoldsForHardSums) {
       for (const int32_t head_dim : {32, 64, 128}) {
         double worst = 0.0;
         for (int kind = 0; kind < 4; ++kind) {
-          const ScoresShape shape{.dtype = dtype, .num_heads = heads, .head_dim = head_dim, .num_seqs = 1,
-                                  .num_rows = 3, .max_keys = 128, .causal = true};
+          const ScoresShape shape{.dtype = dtype,
+                                  .num_heads = heads,
+                                  .head_dim = head_dim,
+                                  .num_seqs = 1,
+                                  .num_rows = 3,
+                                  .max_keys = 128,
+                                  .causal = true};
           ScoresProblem problem(shape, run_seed());
           const auto size = static_cast<size_t>(problem.element());
           const auto number = [&](size_t i, bool of_key) {
@@ -273,7 +277,8 @@ TEST(ScoresMma, ErrorBoundHoldsForHardSums) {
           }
         }
         std::printf("%-5s H %3d D %3d: largest error %6.2f units of 2^-24, bound %6.1f\n", dtype_name(dtype), heads,
-                    head_dim, worst * (1 << 24), score_error_bound({.dtype = dtype, .num_heads = heads, .head_dim = head_dim}) * (1 << 24));
+                    head_dim, worst * (1 << 24),
+                    score_error_bound({.dtype = dtype, .num_heads = heads, .head_dim = head_dim}) * (1 << 24));
       }
     }
   }
@@ -430,7 +435,8 @@ TEST(ScoresMma, OffsetsBeyond32BitsLong) {
     ScoresParams p = device.params();
     const int64_t q_bytes = int64_t{shape.num_heads} * shape.head_dim;
     auto *q = static_cast<uint8_t *>(device_malloc(static_cast<size_t>(kFar + q_bytes)));
-    for (int32_t r = 0; r < 2; ++r) upload(q + r * kFar, problem.q.data() + r * problem.q_row_stride(), size_t(q_bytes));
+    for (int32_t r = 0; r < 2; ++r)
+      upload(q + r * kFar, problem.q.data() + r * problem.q_row_stride(), size_t(q_bytes));
     p.query.q = q;
     p.query.q_row_stride = kFar;
 
@@ -487,11 +493,11 @@ TEST(ScoresMma, SpeedLong) {
     int32_t dtype, heads, rows, seqs, keys;
   };
   constexpr Case kCases[] = {
-      {"prefill", IC_DTYPE_E4M3, 64, 8192, 1, 32768},   {"prefill", IC_DTYPE_BF16, 64, 8192, 1, 32768},
-      {"prefill", IC_DTYPE_E4M3, 32, 8192, 1, 32768},   {"prefill", IC_DTYPE_BF16, 32, 8192, 1, 32768},
-      {"decode", IC_DTYPE_E4M3, 64, 1, 1, 131072},      {"decode", IC_DTYPE_E4M3, 64, 64, 64, 131072},
-      {"decode", IC_DTYPE_E4M3, 64, 128, 128, 32768},   {"decode", IC_DTYPE_E4M3, 32, 64, 64, 131072},
-      {"decode", IC_DTYPE_BF16, 64, 64, 64, 131072},    {"decode, 4 each", IC_DTYPE_E4M3, 64, 256, 64, 32768},
+      {"prefill", IC_DTYPE_E4M3, 64, 8192, 1, 32768}, {"prefill", IC_DTYPE_BF16, 64, 8192, 1, 32768},
+      {"prefill", IC_DTYPE_E4M3, 32, 8192, 1, 32768}, {"prefill", IC_DTYPE_BF16, 32, 8192, 1, 32768},
+      {"decode", IC_DTYPE_E4M3, 64, 1, 1, 131072},    {"decode", IC_DTYPE_E4M3, 64, 64, 64, 131072},
+      {"decode", IC_DTYPE_E4M3, 64, 128, 128, 32768}, {"decode", IC_DTYPE_E4M3, 32, 64, 64, 131072},
+      {"decode", IC_DTYPE_BF16, 64, 64, 64, 131072},  {"decode, 4 each", IC_DTYPE_E4M3, 64, 256, 64, 32768},
   };
   constexpr int32_t kDim = 128, kTokens = 64;
   const TestStream stream;
@@ -552,9 +558,10 @@ TEST(ScoresMma, SpeedLong) {
     std::sort(times.begin(), times.end());
     const double seconds = times[times.size() / 2] * 1e-3;
     const double key_bytes = static_cast<double>(pages * page) + pairs * 4.0;
-    std::printf("%-14s %-5s H %3d, %4d rows of %3d seqs x %6d keys: %9.1f us (%.1f to %.1f), %6.1f TFLOP/s, %7.1f GB/s\n",
-                c.name, dtype_name(c.dtype), c.heads, c.rows, c.seqs, c.keys, seconds * 1e6, times.front() * 1e3,
-                times.back() * 1e3, pairs * 2 * c.heads * kDim / seconds * 1e-12, key_bytes / seconds * 1e-9);
+    std::printf(
+        "%-14s %-5s H %3d, %4d rows of %3d seqs x %6d keys: %9.1f us (%.1f to %.1f), %6.1f TFLOP/s, %7.1f GB/s\n",
+        c.name, dtype_name(c.dtype), c.heads, c.rows, c.seqs, c.keys, seconds * 1e6, times.front() * 1e3,
+        times.back() * 1e3, pairs * 2 * c.heads * kDim / seconds * 1e-12, key_bytes / seconds * 1e-9);
     std::fflush(stdout);
     cudaFree(scores);
     cudaFree(pool);

@@ -261,9 +261,8 @@ class ScoresProblem {
   ScoresResult run_on_cpu() {
     ScoresResult result;
     result.scores.assign(score_count(), kUntouched);
-    ScoresParams p =
-        params({q.data(), w.data(), q_scale.data(), keys.data(), scales.data(), table.data(), seq.data(), begin.data(),
-                end.data(), offsets.data(), &result.fault, result.scores.data()});
+    ScoresParams p = params({q.data(), w.data(), q_scale.data(), keys.data(), scales.data(), table.data(), seq.data(),
+                             begin.data(), end.data(), offsets.data(), &result.fault, result.scores.data()});
     if (p.others == OtherColumns::kMarkAbsent) p.others = OtherColumns::kKeep;
     const size_t needed = cpu_backend().scores_workspace_size(limits());
     std::vector<uint8_t> workspace(needed + 256);

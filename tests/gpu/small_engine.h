@@ -261,7 +261,8 @@ class SmallEngine {
     args.lse = lse;
     return args;
   }
-  ic_status forward(int32_t layer, ic_stream stream, ic_index_view *view = nullptr, bool attend = true) {
+  /// new_keys: writes some, those of the first query heads, into the first slots.
+  ic_status forward(int32_t layer, ic_stream stream, ic_index_view *view = nullptr, bool new_keys = false) {
     const ic_queries full = queries();
     const ic_pool pool = key_pool(), kv_memory = kv_pool();
     const ic_attention_args attention_in = attention_args(&kv_memory);
@@ -270,7 +271,13 @@ class SmallEngine {
     args.row_count = IC_ALL_ROWS;
     args.queries = &full;
     args.keys = &pool;
-    args.attention = attend ? &attention_in : nullptr;
+    args.attention = &attention_in;
+    ic_new_keys ready = IC_NEW_KEYS_INIT;
+    ready.keys = q;
+    ready.scales = q_scale;
+    ready.slots = slots;
+    ready.count = 20;
+    args.new_keys = new_keys ? &ready : nullptr;
     args.workspace = workspace;
     args.workspace_size = workspace_size;
     return ic_forward(cache, &args, view, stream);
@@ -366,7 +373,7 @@ class SmallEngine {
     ASSERT_IC_OK(select(stream));
     ASSERT_IC_OK(begin(capture_id));
     ASSERT_IC_OK(forward(0, stream, &first));
-    ASSERT_IC_OK(forward(1, stream));
+    ASSERT_IC_OK(forward(1, stream, nullptr, true));
     ASSERT_IC_OK(forward(2, stream, &last));
     ASSERT_IC_OK(merge(last, stream));
     ASSERT_IC_OK(overlap(first, last, stream));

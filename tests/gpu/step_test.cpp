@@ -10,11 +10,11 @@
 #include <random>
 #include <thread>
 
-#include "cpu/convert.h"
 #include "core/dtype.h"
+#include "cpu/convert.h"
 #include "indexcache.h"
-#include "tests/gpu/captured.h"
 #include "tests/gpu/backends.h"
+#include "tests/gpu/captured.h"
 #include "tests/gpu/device_array.h"
 
 namespace ic::test {
@@ -37,11 +37,27 @@ void require_ok(ic_status status, const char *call) {
 
 enum Array : size_t {
   // inputs
-  kRowSeq, kKeyEnd, kIndexPages, kKvPages, kQ, kW, kKvPool, kAttendQ, kNewKeys, kNewScales, kSlots,
+  kRowSeq,
+  kKeyEnd,
+  kIndexPages,
+  kKvPages,
+  kQ,
+  kW,
+  kKvPool,
+  kAttendQ,
+  kNewKeys,
+  kNewScales,
+  kSlots,
   // read and written
   kKeyPool,
   // outputs
-  kOut0, kLse0, kOut1, kLse1, kRemapSlots, kRemapLengths, kWorkspace,
+  kOut0,
+  kLse0,
+  kOut1,
+  kLse1,
+  kRemapSlots,
+  kRemapLengths,
+  kWorkspace,
   kArrays
 };
 
@@ -186,7 +202,7 @@ class Engine {
     for (size_t array = 0; array < kArrays; ++array) {
       const size_t bytes = array == kWorkspace ? workspace : contents.arrays[array].size();
       if (on_device) {
-        device_.emplace_back(bytes);
+        device_.push_back(array == kWorkspace ? DeviceArray<uint8_t>::workspace(bytes) : DeviceArray<uint8_t>(bytes));
       } else {
         host_.emplace_back(bytes + 256);
       }

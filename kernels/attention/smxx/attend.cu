@@ -30,8 +30,8 @@ int64_t split_bytes(int64_t rows, int32_t num_heads, int32_t d_latent, int32_t n
   return split_results_bytes(count) + count * d_latent * static_cast<int64_t>(sizeof(float));
 }
 
-/// Where a CTA of the tensor-core kernel keeps a row's sums between splits. A processor holds at most one CTA of 64 heads
-/// or two of 16.
+/// Where a CTA of the tensor-core kernel keeps a row's sums between splits. A processor holds at most one CTA of 64
+/// heads or two of 16.
 int64_t walk_bytes(int64_t ctas, int32_t heads) {
   return ctas * heads * kMmaLatent * static_cast<int64_t>(sizeof(float));
 }
@@ -69,8 +69,8 @@ int32_t shared_limit() {
 
 /// Heads of a tile of the tensor-core kernel, 0 when none fits.
 int32_t tile_heads(const AttendParams &p, bool split, int32_t processors, int32_t shared_bytes) {
-  const int64_t narrow_items = int64_t{p.rows.count} * divide_up(p.num_heads, kNarrowTile) *
-                               (split ? splits_of(p.num_indices) : 1);
+  const int64_t narrow_items =
+      int64_t{p.rows.count} * divide_up(p.num_heads, kNarrowTile) * (split ? splits_of(p.num_indices) : 1);
   const bool wide = p.num_heads > kNarrowTile && narrow_items > processors;
   if (wide && attend_mma_stages(kWideTile, p.kv_dtype, shared_bytes) > 0) return kWideTile;
   return attend_mma_stages(kNarrowTile, p.kv_dtype, shared_bytes) > 0 ? kNarrowTile : 0;
@@ -101,9 +101,9 @@ cudaError_t launch_attend(const AttendParams &params, const LaunchLimits &limits
   if (params.rows.count == 0) return cudaSuccess;
   const int32_t cores = processors(limits);
   const int32_t splits = splits_of(params.num_indices);
-  const bool split = splits > 1 && rows_are_few(params.rows.count, params.num_heads, cores) &&
-                     split_bytes(params.rows.count, params.num_heads, params.d_latent, params.num_indices) <=
-                         kMaxSplitBytes;
+  const bool split =
+      splits > 1 && rows_are_few(params.rows.count, params.num_heads, cores) &&
+      split_bytes(params.rows.count, params.num_heads, params.d_latent, params.num_indices) <= kMaxSplitBytes;
   const int64_t out_bytes = params.out_dtype == IC_DTYPE_F32 ? 4 : 2;
   const int32_t shared_bytes = fits_tensor_cores(params) ? shared_limit() : 0;
   const int32_t mma_heads = tile_heads(params, split, cores, shared_bytes);

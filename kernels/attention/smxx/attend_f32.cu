@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sparse MLA in fp32 on the CUDA cores: any width, any mix of types, any alignment. For small models, tests and what the
-// tensor cores do not take; accurate rather than fast.
+// Sparse MLA in fp32 on the CUDA cores: any width, any mix of types, any alignment. For small models, tests and what
+// the tensor cores do not take; accurate rather than fast.
 //
 // Bound: 2 * (2 * d_latent + d_rope) flop per (row, head, key) on the fp32 units.
 //

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// From a row's index list to addresses of tokens, on the device. Lists, tables and offsets are the caller's memory: every
-// entry is checked, and what points at nothing is skipped.
+// From a row's index list to addresses of tokens, on the device. Lists, tables and offsets are the caller's memory:
+// every entry is checked, and what points at nothing is skipped.
 #pragma once
 
 #include <cstdint>

@@ -15,13 +15,13 @@ namespace ic::cuda {
 constexpr int32_t kSplitEntries = 512;
 
 struct AttendPlan {
-  int64_t num_items;   // rows * splits * head_tiles, the tiles of a row next to each other
-  int32_t splits;      // 0: a CTA walks all splits of its row. Else one item per split; join_splits() follows
-  int32_t head_tiles;  // per row
-  int32_t page_shift;  // log2(page_tokens); 0 for a contiguous pool
-  int32_t stages;      // blocks of keys in shared memory (tensor cores, bf16)
-  int32_t q_aligned;   // 1: every query head starts on 16 bytes
-  int32_t out_aligned; // 1: pairs of output elements can be stored at once
+  int64_t num_items;    // rows * splits * head_tiles, the tiles of a row next to each other
+  int32_t splits;       // 0: a CTA walks all splits of its row. Else one item per split; join_splits() follows
+  int32_t head_tiles;   // per row
+  int32_t page_shift;   // log2(page_tokens); 0 for a contiguous pool
+  int32_t stages;       // blocks of keys in shared memory (tensor cores, bf16)
+  int32_t q_aligned;    // 1: every query head starts on 16 bytes
+  int32_t out_aligned;  // 1: pairs of output elements can be stored at once
 };
 
 /// What one split leaves, of the split mode: [row][split][head].

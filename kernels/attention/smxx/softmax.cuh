@@ -66,9 +66,7 @@ __device__ inline int64_t output_at(const AttendParams &p, int32_t row, int32_t 
   return row * p.out_row_stride + int64_t{head} * p.d_latent;
 }
 
-__device__ inline float scaled_output(float sum, float factor) {
-  return factor < 0.0f ? 0.0f : __fmul_rn(sum, factor);
-}
+__device__ inline float scaled_output(float sum, float factor) { return factor < 0.0f ? 0.0f : __fmul_rn(sum, factor); }
 
 __device__ inline void store_output(const AttendParams &p, int64_t at, float value) {
   if (p.out_dtype == IC_DTYPE_F32) {

@@ -51,7 +51,8 @@ __device__ uint64_t stamp_of(int32_t source_layer, uint32_t epoch) {
 
 __global__ void __launch_bounds__(kThreads) stamp_kernel(const __grid_constant__ StampParams p) {
   const uint64_t stamp = stamp_of(p.source_layer, *p.epoch);
-  for (int64_t row = int64_t{blockIdx.x} * kThreads + threadIdx.x; row < p.count; row += int64_t{gridDim.x} * kThreads) {
+  for (int64_t row = int64_t{blockIdx.x} * kThreads + threadIdx.x; row < p.count;
+       row += int64_t{gridDim.x} * kThreads) {
     p.stamps[row] = stamp;
   }
 }
@@ -59,7 +60,8 @@ __global__ void __launch_bounds__(kThreads) stamp_kernel(const __grid_constant__
 __global__ void __launch_bounds__(kThreads) check_stamps_kernel(const __grid_constant__ CheckStampsParams p) {
   const uint64_t wanted = stamp_of(p.source_layer, *p.epoch);
   uint32_t fault = 0;
-  for (int64_t row = int64_t{blockIdx.x} * kThreads + threadIdx.x; row < p.count; row += int64_t{gridDim.x} * kThreads) {
+  for (int64_t row = int64_t{blockIdx.x} * kThreads + threadIdx.x; row < p.count;
+       row += int64_t{gridDim.x} * kThreads) {
     const bool current = p.stamps[row] == wanted;
     p.checked_lengths[row] = current ? p.lengths[row] : 0;
     if (!current) fault |= IC_FAULT_EPOCH;
@@ -130,8 +132,8 @@ __device__ int32_t slot_of(const RemapParams &p, int32_t page_shift, int32_t seq
   return static_cast<int32_t>(slot);
 }
 
-/// out_lengths may be lengths: a length is written by the first segment alone, and reading it before or after that gives
-/// the same row.
+/// out_lengths may be lengths: a length is written by the first segment alone, and reading it before or after that
+/// gives the same row.
 __global__ void __launch_bounds__(kThreads)
     remap_kernel(const __grid_constant__ RemapParams p, const __grid_constant__ Plan plan, int32_t page_shift) {
   uint32_t fault = 0;

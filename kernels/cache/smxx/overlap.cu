@@ -12,7 +12,7 @@
 namespace ic::cuda {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / 32;
 
 /// Whether an ascending list holds a value.

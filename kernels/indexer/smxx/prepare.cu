@@ -7,9 +7,11 @@
 //   group of lanes  D / 8 lanes hold one vector, eight consecutive elements each: 256 / D vectors side by side in a
 //                   warp. Few lanes, so that most of the Hadamard's and the maximum's steps need no shuffle
 //   work item       one row and some consecutive heads of it, so that cosines and sines are read once
+//   loads           16 bytes per lane and head, all heads of an item at once, asynchronously into shared memory
 //   exchange        distances below 8 inside a lane, larger ones by shuffles; a rotation by a half that is no multiple
 //                   of 8 goes through shared memory
 #include <cuda_fp16.h>
+#include <cuda_pipeline_primitives.h>
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -24,8 +26,10 @@ namespace ic::cuda {
 namespace {
 
 constexpr int kThreads = 128;
+constexpr int kCtasPerProcessor = 5;
 constexpr int kLaneElements = 8;
-constexpr int kMaxItemHeads = 8;
+constexpr uint32_t kAllElements = (1u << kLaneElements) - 1;
+constexpr int kStagePieces = 8;  // of 16 bytes: what a thread has on its way to shared memory, an item's heads at most
 constexpr uint32_t kNan = 0x7fc00000u;
 
 /// Shape of the launch and what is known of addresses, from values that a captured graph keeps.
@@ -43,13 +47,15 @@ struct Vector {
   float v[kLaneElements];
 };
 
-/// What a lane needs to rotate its four elements at one position.
+/// What a lane needs to rotate its elements at one position.
 struct Rotation {
   float cosine[kLaneElements];
-  float sine[kLaneElements];
+  float sine[kLaneElements];  // negative for the first of a pair: a cos - b sin is a cos + b (-sin), bit for bit
+  uint32_t inside;            // bit j: element j is rotated
 };
 
-// ---- conversions: the CPU's bits, a NaN always the positive quiet one ------------------------------------------------
+// ---- conversions: the CPU's bits, a NaN always the positive quiet one
+// ------------------------------------------------
 
 __device__ uint16_t bf16_of(float value) {
   const uint32_t bits = __float_as_uint(value);
@@ -61,43 +67,36 @@ __device__ uint16_t f16_of(float value) {
   return value == value ? __half_as_ushort(__float2half_rn(value)) : uint16_t{0x7e00};
 }
 
-__device__ Vector load(const void *x, int32_t dtype, bool wide) {
-  Vector r;
+/// Eight elements as they lie in memory: one piece of 16 bytes, or two of fp32.
+struct Raw {
+  uint4 pieces[2];
+};
+
+__device__ Raw load_narrow(const void *x, int32_t dtype) {
+  uint32_t words[kLaneElements] = {};
   if (dtype == IC_DTYPE_F32) {
-    if (wide) {
 #pragma unroll
-      for (int i = 0; i < kLaneElements; i += 4) {
-        const float4 four = static_cast<const float4 *>(x)[i / 4];
-        r.v[i] = four.x;
-        r.v[i + 1] = four.y;
-        r.v[i + 2] = four.z;
-        r.v[i + 3] = four.w;
-      }
-    } else {
-#pragma unroll
-      for (int i = 0; i < kLaneElements; ++i) r.v[i] = static_cast<const float *>(x)[i];
-    }
-    return r;
-  }
-  const bool is_bf16 = dtype == IC_DTYPE_BF16;
-  uint32_t pairs[kLaneElements / 2];
-  if (wide) {
-#pragma unroll
-    for (int i = 0; i < kLaneElements / 2; i += 4) {
-      const uint4 eight = static_cast<const uint4 *>(x)[i / 4];
-      pairs[i] = eight.x;
-      pairs[i + 1] = eight.y;
-      pairs[i + 2] = eight.z;
-      pairs[i + 3] = eight.w;
-    }
+    for (int i = 0; i < kLaneElements; ++i) words[i] = static_cast<const uint32_t *>(x)[i];
   } else {
     const auto *from = static_cast<const uint16_t *>(x);
 #pragma unroll
-    for (int i = 0; i < kLaneElements / 2; ++i) pairs[i] = from[2 * i] | uint32_t{from[2 * i + 1]} << 16;
+    for (int i = 0; i < kLaneElements / 2; ++i) words[i] = from[2 * i] | uint32_t{from[2 * i + 1]} << 16;
   }
+  return {{{words[0], words[1], words[2], words[3]}, {words[4], words[5], words[6], words[7]}}};
+}
+
+__device__ Vector decode(const Raw &raw, int32_t dtype) {
+  const uint4 a = raw.pieces[0];
+  const uint4 b = raw.pieces[1];
+  if (dtype == IC_DTYPE_F32) {
+    return {{__uint_as_float(a.x), __uint_as_float(a.y), __uint_as_float(a.z), __uint_as_float(a.w),
+             __uint_as_float(b.x), __uint_as_float(b.y), __uint_as_float(b.z), __uint_as_float(b.w)}};
+  }
+  const uint32_t pairs[kLaneElements / 2] = {a.x, a.y, a.z, a.w};
+  Vector r;
 #pragma unroll
   for (int i = 0; i < kLaneElements / 2; ++i) {
-    if (is_bf16) {
+    if (dtype == IC_DTYPE_BF16) {
       r.v[2 * i] = __uint_as_float(pairs[i] << 16);
       r.v[2 * i + 1] = __uint_as_float(pairs[i] & 0xffff0000u);
     } else {
@@ -149,8 +148,8 @@ __device__ Codes codes_of(const Vector &x) {
   Codes codes;
 #pragma unroll
   for (int i = 0; i < kLaneElements / 4; ++i) {
-    codes.words[i] = ptx::e4m3x2_from_f32(x.v[4 * i], x.v[4 * i + 1]) |
-                     ptx::e4m3x2_from_f32(x.v[4 * i + 2], x.v[4 * i + 3]) << 16;
+    codes.words[i] =
+        ptx::e4m3x2_from_f32(x.v[4 * i], x.v[4 * i + 1]) | ptx::e4m3x2_from_f32(x.v[4 * i + 2], x.v[4 * i + 3]) << 16;
   }
   return codes;
 }
@@ -166,7 +165,8 @@ __device__ void store_codes(const Codes &codes, void *out, bool wide) {
   }
 }
 
-// ---- the steps -------------------------------------------------------------------------------------------------------
+// ---- the steps
+// -------------------------------------------------------------------------------------------------------
 
 /// x[i] + x[i + n] for n = D/2, D/4, ..., 1; every lane of the group gets the sum.
 template <int kLanes>
@@ -212,6 +212,11 @@ struct RopeRange {
   bool interleaved;
 
   __device__ bool has(int element) const { return element >= begin && element < end; }
+  /// Whether an element inside is the first of its pair.
+  __device__ bool is_first(int element) const {
+    const int i = element - begin;
+    return interleaved ? i % 2 == 0 : i < half;
+  }
   /// Entry of the table row for an element inside.
   __device__ int entry(int element) const {
     const int i = element - begin;
@@ -233,20 +238,24 @@ __device__ Rotation load_rotation(const PrepareParams &p, const RopeRange &rope,
     if (!rope.has(element)) return r;
     const auto *cosine = reinterpret_cast<const float4 *>(p.cos_table + row + rope.entry(element));
     const auto *sine = reinterpret_cast<const float4 *>(p.sin_table + row + rope.entry(element));
+    const float sign = rope.is_first(element) ? -1.0f : 1.0f;
 #pragma unroll
     for (int i = 0; i < kLaneElements; i += 4) {
       const float4 c = cosine[i / 4];
       const float4 s = sine[i / 4];
       r.cosine[i] = c.x, r.cosine[i + 1] = c.y, r.cosine[i + 2] = c.z, r.cosine[i + 3] = c.w;
-      r.sine[i] = s.x, r.sine[i + 1] = s.y, r.sine[i + 2] = s.z, r.sine[i + 3] = s.w;
+      r.sine[i] = sign * s.x, r.sine[i + 1] = sign * s.y, r.sine[i + 2] = sign * s.z, r.sine[i + 3] = sign * s.w;
     }
+    r.inside = kAllElements;
     return r;
   }
 #pragma unroll
   for (int j = 0; j < kLaneElements; ++j) {
     if (!rope.has(element + j)) continue;
-    r.cosine[j] = p.cos_table[row + rope.entry(element + j)];
-    r.sine[j] = p.sin_table[row + rope.entry(element + j)];
+    const int entry = rope.entry(element + j);
+    r.cosine[j] = p.cos_table[row + entry];
+    r.sine[j] = rope.is_first(element + j) ? -p.sin_table[row + entry] : p.sin_table[row + entry];
+    r.inside |= 1u << j;
   }
   return r;
 }
@@ -279,14 +288,17 @@ __device__ void rotate(const RopeRange &rope, const Rotation &r, int lane, float
       other.v[j] = rope.has(e) ? staged[staged_at(from)] : 0.0f;
     }
   }
+  const auto turned = [&](int j) {
+    return __fadd_rn(__fmul_rn(x->v[j], r.cosine[j]), __fmul_rn(other.v[j], r.sine[j]));
+  };
+  if (r.inside == kAllElements) {
 #pragma unroll
-  for (int j = 0; j < kLaneElements; ++j) {
-    if (!rope.has(element + j)) continue;
-    const int i = element + j - rope.begin;
-    const bool first = rope.interleaved ? i % 2 == 0 : i < rope.half;
-    const float own = __fmul_rn(x->v[j], r.cosine[j]);
-    const float across = __fmul_rn(other.v[j], r.sine[j]);
-    x->v[j] = first ? __fsub_rn(own, across) : __fadd_rn(own, across);
+    for (int j = 0; j < kLaneElements; ++j) x->v[j] = turned(j);
+  } else if (r.inside != 0) {
+#pragma unroll
+    for (int j = 0; j < kLaneElements; ++j) {
+      if ((r.inside >> j & 1u) != 0) x->v[j] = turned(j);
+    }
   }
 }
 
@@ -307,11 +319,11 @@ __device__ void hadamard(int lane, Vector *x) {
   }
 #pragma unroll
   for (int distance = 1; distance < kLanes; distance *= 2) {
-    const uint32_t sign = (lane & distance) != 0 ? 0x80000000u : 0u;  // a - b in the lane that has b
+    const float sign = (lane & distance) != 0 ? -1.0f : 1.0f;  // a - b in the lane that has b; the product is exact
 #pragma unroll
     for (float &value : v) {
       const float other = __shfl_xor_sync(~0u, value, distance);
-      value = __fadd_rn(other, __uint_as_float(__float_as_uint(value) ^ sign));
+      value = __fmaf_rn(value, sign, other);
     }
   }
 #pragma unroll
@@ -384,7 +396,8 @@ __device__ void finish(const PrepareParams &p, const Plan &plan, int lane, bool 
   const bool power_of_two = (p.flags & IC_PREPARE_UE8M0) != 0;
   const float scale = scale_of(group_max<kLanes>(amax), power_of_two);
   if (!wanted) return;
-  store_codes(quantised(x, scale, power_of_two), static_cast<uint8_t *>(out) + lane * kLaneElements, plan.out_wide != 0);
+  store_codes(quantised(x, scale, power_of_two), static_cast<uint8_t *>(out) + lane * kLaneElements,
+              plan.out_wide != 0);
   if (lane == 0) *scale_out = scale;
 }
 
@@ -413,17 +426,19 @@ __device__ Place find_slot(const PrepareParams &p, int32_t shift, int64_t row, u
 }
 
 template <int kHeadDim>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kCtasPerProcessor)
     prepare_kernel(const __grid_constant__ PrepareParams p, const __grid_constant__ Plan plan) {
   constexpr int kLanes = kHeadDim / kLaneElements;
   constexpr int kGroups = kThreads / kLanes;
   __shared__ float staged[kThreads * (kLaneElements + 1)];
+  __shared__ uint4 stage[kStagePieces][kThreads];
   const int lane = threadIdx.x % kLanes;
   const int group = threadIdx.x / kLanes;
   const bool queries = p.q_out != nullptr;
   const RopeRange rope = rope_range(p);
   const int64_t in_bytes = element_bytes(p.x_dtype);
   const int64_t out_bytes = element_bytes(p.dtype);
+  const int32_t pieces = p.x_dtype == IC_DTYPE_F32 ? 2 : 1;
   uint32_t fault = 0;
   // All groups of a CTA take the same number of turns: lanes of one warp meet in the shuffles.
   for (int64_t first = int64_t{blockIdx.x} * kGroups; first < plan.num_items; first += int64_t{gridDim.x} * kGroups) {
@@ -433,6 +448,19 @@ __global__ void __launch_bounds__(kThreads)
     const int32_t head_begin = has_item ? static_cast<int32_t>(item - row * plan.chunks) * plan.item_heads : 0;
     const int32_t head_end = has_item ? min(head_begin + plan.item_heads, p.num_heads) : 0;
 
+    // All heads of the item are on their way before anything waits: a thread reads back what it has copied itself.
+    const auto *x_lane = static_cast<const uint8_t *>(p.x) +
+                         (row * p.x_row_stride + int64_t{head_begin} * kHeadDim + lane * kLaneElements) * in_bytes;
+    if (plan.x_wide != 0) {
+      for (int32_t i = 0; i < head_end - head_begin; ++i) {
+        for (int32_t piece = 0; piece < pieces; ++piece) {
+          __pipeline_memcpy_async(&stage[i * pieces + piece][threadIdx.x],
+                                  x_lane + i * kHeadDim * in_bytes + piece * 16, 16);
+        }
+      }
+      __pipeline_commit();
+    }
+    const int32_t position = has_item && p.rope_dim > 0 ? p.positions[row] : 0;
     Place place{nullptr, nullptr};
     if (has_item) {
       place = queries ? Place{static_cast<uint8_t *>(p.q_out) + row * p.q_out_stride * out_bytes,
@@ -442,7 +470,6 @@ __global__ void __launch_bounds__(kThreads)
     bool legal = place.vector != nullptr;
     Rotation rotation = {};
     if (legal && p.rope_dim > 0) {
-      const int32_t position = p.positions[row];
       if (position < 0 || position >= p.num_positions) {
         fault |= IC_FAULT_POSITION;
         legal = false;
@@ -450,13 +477,18 @@ __global__ void __launch_bounds__(kThreads)
         rotation = load_rotation(p, rope, position, lane, plan.table_wide != 0);
       }
     }
-    const auto *x_row = static_cast<const uint8_t *>(p.x) + row * p.x_row_stride * in_bytes;
+    __pipeline_wait_prior(0);
     for (int32_t i = 0; i < plan.item_heads; ++i) {
       const int32_t head = head_begin + i;
       const bool wanted = legal && head < head_end;
       const bool zeros = queries && place.vector != nullptr && !legal && head < head_end;
       Vector x = {};
-      if (wanted) x = load(x_row + (int64_t{head} * kHeadDim + lane * kLaneElements) * in_bytes, p.x_dtype, plan.x_wide != 0);
+      if (wanted) {
+        const Raw raw = plan.x_wide != 0
+                            ? Raw{{stage[i * pieces][threadIdx.x], stage[i * pieces + pieces - 1][threadIdx.x]}}
+                            : load_narrow(x_lane + i * kHeadDim * in_bytes, p.x_dtype);
+        x = decode(raw, p.x_dtype);
+      }
       if (p.norm_weight != nullptr) layer_norm<kLanes>(p, lane, &x);
       if (p.rope_dim > 0) rotate<kLanes>(rope, rotation, lane, staged + group * staged_at(kHeadDim), &x);
       if (zeros) x = {};  // the query of an illegal position: zeros and their scale
@@ -478,9 +510,10 @@ Plan make_plan(const PrepareParams &p, const LaunchLimits &limits) {
   const int64_t out_bytes = bytes_of(p.dtype);
   const int64_t groups = kThreads / (p.head_dim / kLaneElements);
   // Rows alone must fill the chip before heads are taken together.
-  const int64_t enough = int64_t{limits.num_processors} * 16 * groups;
+  const int64_t enough = int64_t{limits.num_processors} * 4 * groups;
   int32_t item_heads = 1;
-  while (item_heads < kMaxItemHeads && item_heads < p.num_heads && p.count * p.num_heads / (2 * item_heads) >= enough) {
+  const int32_t most_heads = kStagePieces / (p.x_dtype == IC_DTYPE_F32 ? 2 : 1);
+  while (item_heads < most_heads && item_heads < p.num_heads && p.count * p.num_heads / (2 * item_heads) >= enough) {
     item_heads *= 2;
   }
   Plan plan = {};
@@ -494,10 +527,9 @@ Plan make_plan(const PrepareParams &p, const LaunchLimits &limits) {
                                       : is_multiple(p.pool.data, p.pool.stride_bytes, 16))
                       ? 1
                       : 0;
-  plan.table_wide = p.rope_dim % (2 * kLaneElements) == 0 && is_multiple(p.cos_table, 0, 16) &&
-                            is_multiple(p.sin_table, 0, 16)
-                        ? 1
-                        : 0;
+  plan.table_wide =
+      p.rope_dim % (2 * kLaneElements) == 0 && is_multiple(p.cos_table, 0, 16) && is_multiple(p.sin_table, 0, 16) ? 1
+                                                                                                                  : 0;
   return plan;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Index scores of fp16, bf16 and e4m3 on the tensor cores of any chip since sm_80: keys on the rows of a matrix product,
-// heads on its columns, so that relu, weights and head sum need nothing but the registers that the product ends in.
+// Index scores of fp16, bf16 and e4m3 on the tensor cores of any chip since sm_80: keys on the rows of a matrix
+// product, heads on its columns, so that relu, weights and head sum need nothing but the registers that the product
+// ends in.
 //
 // Bound: prefill 2 * H * D flop per (row, key) by mma.sync; decode the same, or the keys' bytes when H is small.
 //
@@ -19,7 +20,6 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <cstdlib>  // TUNE
 #include <cstdint>
 
 #include "indexcache.h"
@@ -39,13 +39,13 @@ constexpr int kThreads = kWarps * 32;
 constexpr int kCtasPerProcessor = 2;
 constexpr int kTileKeys = 32;
 constexpr int kMaxGroupRows = 16;
-constexpr int kItemsPerCta = 8;  // work items for each thread block that fits on the chip: evens out the end
+constexpr int kItemsPerSlot = 4;  // work items for each thread block that fits on the chip: evens out the end
 
 template <int kDtype, int kHeadDim>
 struct Tile {
   static constexpr int kElementBytes = kDtype == IC_DTYPE_E4M3 ? 1 : 2;
   static constexpr int kKeyBytes = kHeadDim * kElementBytes;
-  static constexpr int kKeyPieces = kKeyBytes / 16;     // pieces of 16 bytes
+  static constexpr int kKeyPieces = kKeyBytes / 16;       // pieces of 16 bytes
   static constexpr int kQueryPieces = kHeadDim * 2 / 16;  // as fp16 or bf16
   static constexpr int kSteps = kHeadDim / 16;
   static constexpr int kWarpBytes = kTileKeys * kKeyBytes;
@@ -53,7 +53,7 @@ struct Tile {
 
 /// Shape of the launch, from values that a captured graph keeps.
 struct Plan {
-  int64_t num_items;  // groups * splits
+  uint32_t num_items;  // groups * splits, below 2^31
   int32_t group_rows;
   int32_t splits;
   int32_t num_groups;
@@ -70,8 +70,8 @@ struct Plan {
 struct Group {
   RowRange rows[kMaxGroupRows];
   int32_t num_runs;
-  int32_t run_row[kMaxGroupRows + 1];    // first row of a run, its end in the next entry
-  int32_t run_tile[kMaxGroupRows];       // position of the run's first tile / 32
+  int32_t run_row[kMaxGroupRows + 1];      // first row of a run, its end in the next entry
+  int32_t run_tile[kMaxGroupRows];         // position of the run's first tile / 32
   int32_t tiles_until[kMaxGroupRows + 1];  // number of the run's first tile in the group
 };
 
@@ -246,8 +246,7 @@ __device__ void copy_keys(const uint8_t *vector, int32_t unit, uint8_t *keys, in
       if constexpr (kDtype == IC_DTYPE_E4M3) {
         *reinterpret_cast<uint4 *>(to) = load_piece(from + i % kPieces * 16, false);
       } else {
-        *reinterpret_cast<uint4 *>(to) =
-            load_piece(reinterpret_cast<const uint16_t *>(from) + i % kPieces * 8, false);
+        *reinterpret_cast<uint4 *>(to) = load_piece(reinterpret_cast<const uint16_t *>(from) + i % kPieces * 8, false);
       }
     }
   }
@@ -269,14 +268,16 @@ __device__ int32_t ask_page(const ScoresParams &p, const Plan &plan, const Group
 /// Starts the copies of a tile. page: of the lane's key.
 template <int kDtype, int kHeadDim>
 __device__ LaneKey start_tile(const ScoresParams &p, const Plan &plan, const Group &group, int32_t run, int32_t number,
-                              int32_t page, uint8_t *keys, int lane, uint32_t *fault) {
+                              int32_t page, uint8_t *keys, int lane) {
   using Shape = Tile<kDtype, kHeadDim>;
   run = run_of_tile(group, run, number);
   PoolPlace place{-1, 0};
   if (page != -1) {
     const int32_t seq = group.rows[group.run_row[run]].seq;
     const int32_t position = first_position(group, run, number) + key_of_lane(lane);
-    place = place_on_page(p.keys, plan.page_shift, seq, position, page, fault);
+    uint32_t fault = 0;
+    place = place_on_page(p.keys, plan.page_shift, seq, position, page, &fault);
+    report_fault(p.rows.fault, fault);
   }
   const uint8_t *vector = vector_at(p.keys, place, Shape::kKeyBytes);
   LaneKey key{0.0f, vector != nullptr};
@@ -315,10 +316,11 @@ __device__ void load_keys(uint32_t (&a)[2][kHeadDim / 16][4], const uint8_t *key
   }
 }
 
-/// Adds kBlocks blocks of 8 heads to the lane's sums. queries: the lane's first address; other: that of its other half.
+/// Adds kBlocks blocks of 8 heads to the lane's sums. queries: address of piece lane / 8 of row lane % 8, in a matrix
+/// that starts on 128 bytes. Piece 4 further is bit 6 the other way, swizzled or not; piece 8 further is 128 bytes on.
 template <int kDtype, int kHeadDim, int kBlocks>
 __device__ void add_heads(float (&sum)[4], const uint32_t (&a)[2][kHeadDim / 16][4], uint32_t queries,
-                          const uint32_t (&piece_at)[2], const float *weights) {
+                          const float *weights) {
   constexpr int kPieces = Tile<kDtype, kHeadDim>::kQueryPieces;
   float c[kBlocks][2][4] = {};
 #pragma unroll
@@ -326,7 +328,7 @@ __device__ void add_heads(float (&sum)[4], const uint32_t (&a)[2][kHeadDim / 16]
     uint32_t b[kBlocks][4];
 #pragma unroll
     for (int n = 0; n < kBlocks; ++n) {
-      ptx::ldmatrix_x4(b[n], queries + piece_at[i % 2] + n * 8 * kPieces * 16 + i / 2 * 128);
+      ptx::ldmatrix_x4(b[n], (i % 2 == 0 ? queries : queries ^ 64) + n * 8 * kPieces * 16 + i / 2 * 128);
     }
 #pragma unroll
     for (int step = 0; step < 2; ++step) {
@@ -359,18 +361,16 @@ template <int kDtype, int kHeadDim>
 __device__ void sum_heads(float (&sum)[4], const uint32_t (&a)[2][kHeadDim / 16][4], const uint8_t *queries,
                           const float *weights, int32_t padded_heads, int lane) {
   constexpr int kPieces = Tile<kDtype, kHeadDim>::kQueryPieces;
-  uint32_t from = ptx::shared_address(queries);
-  // Pieces 4 i + lane / 8 of row lane % 8; i and i + 2 are 128 bytes apart, swizzled or not.
-  const uint32_t piece_at[2] = {swizzled<kPieces>(lane % 8, lane / 8), swizzled<kPieces>(lane % 8, 4 + lane / 8)};
+  uint32_t from = ptx::shared_address(queries) + swizzled<kPieces>(lane % 8, lane / 8);
   weights += lane % 4 * 2;
   int32_t head = 0;
 #pragma unroll 1
   for (; head + 16 <= padded_heads; head += 16) {  // two blocks at once: four independent chains of products
-    add_heads<kDtype, kHeadDim, 2>(sum, a, from, piece_at, weights);
+    add_heads<kDtype, kHeadDim, 2>(sum, a, from, weights);
     from += 16 * kPieces * 16;
     weights += 16;
   }
-  if (head < padded_heads) add_heads<kDtype, kHeadDim, 1>(sum, a, from, piece_at, weights);
+  if (head < padded_heads) add_heads<kDtype, kHeadDim, 1>(sum, a, from, weights);
 }
 
 /// (lane 0 + lane 1) + (lane 2 + lane 3) of each quad; lane t keeps the sum of key lane / 4 + 8 t.
@@ -393,16 +393,17 @@ __global__ void __launch_bounds__(kThreads, kCtasPerProcessor)
   uint8_t *queries = shared_bytes;
   uint8_t *keys = shared_bytes + plan.keys_at + warp * Shape::kWarpBytes;
   auto *weights = reinterpret_cast<float *>(shared_bytes + plan.weights_at);
-  uint32_t fault = 0;
-  for (int64_t item = blockIdx.x; item < plan.num_items; item += gridDim.x) {
+  for (uint32_t item = blockIdx.x; item < plan.num_items; item += gridDim.x) {
     // Last rows first: under causal masks they see most, and the short ones fill the gaps at the end.
-    const auto group_number = plan.num_groups - 1 - static_cast<int32_t>(item / plan.splits);
-    const auto split = static_cast<int32_t>(item % plan.splits);
+    const auto group_number = plan.num_groups - 1 - static_cast<int32_t>(item / static_cast<uint32_t>(plan.splits));
+    const auto split = static_cast<int32_t>(item % static_cast<uint32_t>(plan.splits));
     const int32_t group_row = group_number * plan.group_rows;
     const int32_t num_rows = min(plan.group_rows, p.rows.count - group_row);
     __syncthreads();  // nobody reads the last group any more
     if (threadIdx.x < num_rows) {
+      uint32_t fault = 0;
       group.rows[threadIdx.x] = window_range(p, group_row + static_cast<int32_t>(threadIdx.x), &fault);
+      report_fault(p.rows.fault, fault);
     }
     __syncthreads();
     if (threadIdx.x == 0) find_runs(group, num_rows);
@@ -414,7 +415,7 @@ __global__ void __launch_bounds__(kThreads, kCtasPerProcessor)
     int32_t page = -1;  // of the lane's key in the tile after the next
     if (number < num_tiles) {
       page = ask_page(p, plan, group, 0, number, lane);
-      next = start_tile<kDtype, kHeadDim>(p, plan, group, 0, number, page, keys, lane, &fault);
+      next = start_tile<kDtype, kHeadDim>(p, plan, group, 0, number, page, keys, lane);
       if (number + stride < num_tiles) page = ask_page(p, plan, group, 0, number + stride, lane);
     }
     if (p.others == OtherColumns::kClean) {
@@ -438,7 +439,7 @@ __global__ void __launch_bounds__(kThreads, kCtasPerProcessor)
       __syncwarp();
       run = run_of_tile(group, run, number);
       if (number + stride < num_tiles) {
-        next = start_tile<kDtype, kHeadDim>(p, plan, group, run, number + stride, page, keys, lane, &fault);
+        next = start_tile<kDtype, kHeadDim>(p, plan, group, run, number + stride, page, keys, lane);
         if (number + 2 * stride < num_tiles) page = ask_page(p, plan, group, run, number + 2 * stride, lane);
       }
       const int32_t first = first_position(group, run, number);
@@ -459,7 +460,6 @@ __global__ void __launch_bounds__(kThreads, kCtasPerProcessor)
       }
     }
   }
-  report_fault(p.rows.fault, fault);
 }
 
 /// Shared memory that one thread block may have, less what is static.
@@ -485,28 +485,30 @@ Plan make_plan(const ScoresParams &p, const LaunchLimits &limits) {
   Plan plan;
   plan.padded_heads = (p.query.num_heads + 7) / 8 * 8;
 
-  // As many rows per group as leave room for a second thread block on the processor: keys are read once per group.
-  const int32_t pair_bytes = Shape::kQueryPieces * 16 + 4;
-  const int32_t room = shared_limit(limits.compute_capability) / (limits.compute_capability >= 90 ? 2 : 1) -
-                       kWarps * Shape::kWarpBytes - 1024;
-  int32_t group_rows = std::clamp(std::min(room / pair_bytes, 256) / plan.padded_heads, 1, kMaxGroupRows);
-  if (getenv("IC_ROWS")) group_rows = std::min(group_rows, atoi(getenv("IC_ROWS")));  // TUNE
+  // As many rows per group as leave room for a second thread block on the processor, if that is not too few: keys are
+  // read and converted once per group.
+  const int32_t limit = shared_limit(limits.compute_capability);
+  const auto pairs_in = [&](int32_t bytes) {
+    return (bytes - kWarps * Shape::kWarpBytes - 1024) / (Shape::kQueryPieces * 16 + 4);
+  };
+  const int32_t pairs = pairs_in(limit / 2) >= 64 ? pairs_in(limit / 2) : pairs_in(limit);
+  int32_t group_rows = std::clamp(std::min(pairs, 256) / plan.padded_heads, 1, kMaxGroupRows);
 
   const int64_t last = std::min<int64_t>(p.rows.max_key_end, int64_t{p.first_column} + p.num_columns);
   const int64_t tiles = std::max<int64_t>(last - p.first_column, 1) / (kTileKeys * kWarps) + 1;  // of all warps
-  const int64_t wanted = int64_t{limits.num_processors} * kCtasPerProcessor * (getenv("IC_ITEMS") ? atoi(getenv("IC_ITEMS")) : kItemsPerCta);  // TUNE
+  const int64_t wanted = int64_t{limits.num_processors} * kCtasPerProcessor * kItemsPerSlot;
   const auto groups = [&] { return (int64_t{p.rows.count} + group_rows - 1) / group_rows; };
   while (group_rows > 1 && groups() * tiles < wanted) group_rows /= 2;
 
   plan.group_rows = group_rows;
   plan.num_groups = static_cast<int32_t>(groups());
   plan.splits = static_cast<int32_t>(std::clamp<int64_t>(wanted / groups(), 1, tiles));
-  plan.num_items = groups() * plan.splits;
+  plan.num_items = static_cast<uint32_t>(groups() * plan.splits);
   plan.page_shift = page_shift(p.keys);
   const auto key_bits = reinterpret_cast<uintptr_t>(p.keys.data) | static_cast<uintptr_t>(p.keys.stride_bytes);
   plan.key_unit = key_bits % 16 == 0 ? 16 : key_bits % 4 == 0 ? 4 : 1;
-  const auto query_bits = reinterpret_cast<uintptr_t>(p.query.q) |
-                          static_cast<uintptr_t>(p.query.q_row_stride * Shape::kElementBytes);
+  const auto query_bits =
+      reinterpret_cast<uintptr_t>(p.query.q) | static_cast<uintptr_t>(p.query.q_row_stride * Shape::kElementBytes);
   plan.queries_aligned = query_bits % 16 == 0 ? 1 : 0;
   plan.keys_at = static_cast<uint32_t>(group_rows * plan.padded_heads * Shape::kQueryPieces * 16);
   plan.weights_at = plan.keys_at + kWarps * Shape::kWarpBytes;

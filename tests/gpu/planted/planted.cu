@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One kernel per kind of fault. tests/gpu/run.sh has each tool of compute-sanitizer find its own here before it believes
-// what the tool says about the library.
+// One kernel per kind of fault. tests/gpu/run.sh has each tool of compute-sanitizer find its own here before it
+// believes what the tool says about the library.
 #include <cuda_runtime_api.h>
 
 #include <cstdio>

@@ -5,6 +5,7 @@
 #include "tests/gpu/shim/arena.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <bit>
@@ -13,8 +14,6 @@
 #include <cstdlib>
 #include <cstring>
 
-#include <unistd.h>
-
 extern "C" void __real_free(void *memory);
 
 namespace {
@@ -22,17 +21,17 @@ namespace {
 constexpr size_t kArenaBytes = size_t{768} << 20;
 constexpr size_t kGuardBytes = 32;
 constexpr int kGuard = 0xA7;
-constexpr int kFresh = 0xFD;   // as floats and as e4m3: large negative numbers; as indices: far outside
+constexpr int kFresh = 0xFD;  // as floats and as e4m3: large negative numbers; as indices: far outside
 constexpr size_t kHeaderBytes = 32;
 constexpr uint32_t kMagic = 0x1C0A11E4;
 constexpr int kSizes = 48;
 
 /// Directly before the memory of a caller.
 struct Header {
-  uint8_t *block;   // where the block begins
-  size_t size;      // bytes that were asked for
+  uint8_t *block;  // where the block begins
+  size_t size;     // bytes that were asked for
   uint32_t magic;
-  int32_t log2;     // the block has 1 << log2 bytes
+  int32_t log2;  // the block has 1 << log2 bytes
 };
 static_assert(sizeof(Header) <= kHeaderBytes);
 
@@ -70,9 +69,7 @@ bool inside(const void *memory) {
   return arena != nullptr && at >= arena && at < arena + kArenaBytes;
 }
 
-Header *header_of(void *memory) {
-  return reinterpret_cast<Header *>(static_cast<uint8_t *>(memory) - kHeaderBytes);
-}
+Header *header_of(void *memory) { return reinterpret_cast<Header *>(static_cast<uint8_t *>(memory) - kHeaderBytes); }
 
 }  // namespace
 

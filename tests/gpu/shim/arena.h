@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One block of memory that host and device both read and write at the same addresses. A test program that is linked with
-// this folder takes all its memory from it, so a test written for the CPU backend can hand its arrays to CUDA.
+// One block of memory that host and device both read and write at the same addresses. A test program that is linked
+// with this folder takes all its memory from it, so a test written for the CPU backend can hand its arrays to CUDA.
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The calls of a program that was written for the CPU backend (--wrap, seen by the program's objects only), sent to CUDA:
-// a context is made for device 0, and every operation is finished when it returns. In the captured mode an operation is
-// captured into a graph, which is then run.
+// The calls of a program that was written for the CPU backend (--wrap, seen by the program's objects only), sent to
+// CUDA: a context is made for device 0, and every operation is finished when it returns. In the captured mode an
+// operation is captured into a graph, which is then run.
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
@@ -130,9 +130,9 @@ ic_status __wrap_ic_context_create(const ic_context_desc *given, ic_context **ou
   return __real_ic_context_create(desc, out);
 }
 
-#define IC_OPERATION(name, parameters, ...)                                                                        \
-  ic_status __wrap_##name parameters {                                                                             \
-    return ic::test::finished(given, [&](ic_stream stream) { return __real_##name(__VA_ARGS__, stream); });        \
+#define IC_OPERATION(name, parameters, ...)                                                                 \
+  ic_status __wrap_##name parameters {                                                                      \
+    return ic::test::finished(given, [&](ic_stream stream) { return __real_##name(__VA_ARGS__, stream); }); \
   }
 
 IC_OPERATION(ic_forward, (ic_cache * cache, const ic_forward_args *args, ic_index_view *out, ic_stream given), cache,
@@ -148,8 +148,8 @@ IC_OPERATION(ic_attention_run,
              attention, batch, row_begin, indices, args, workspace, workspace_size)
 IC_OPERATION(ic_indexer_prepare_queries, (const ic_indexer *indexer, const ic_prepare_args *args, ic_stream given),
              indexer, args)
-IC_OPERATION(ic_indexer_prepare_keys, (const ic_indexer *indexer, const ic_prepare_args *args, ic_stream given), indexer,
-             args)
+IC_OPERATION(ic_indexer_prepare_keys, (const ic_indexer *indexer, const ic_prepare_args *args, ic_stream given),
+             indexer, args)
 IC_OPERATION(ic_cache_remap, (ic_cache * cache, const ic_remap_args *args, ic_index_view *out, ic_stream given), cache,
              args, out)
 IC_OPERATION(ic_cache_compact, (ic_cache * cache, const ic_compact_args *args, ic_stream given), cache, args)
@@ -158,8 +158,8 @@ IC_OPERATION(ic_cache_export,
               ic_stream given),
              cache, layer, flags, location, buffer, size)
 IC_OPERATION(ic_cache_import,
-             (ic_cache * cache, int32_t layer, uint32_t flags, const void *buffer, size_t size, ic_export_header *header,
-              ic_stream given),
+             (ic_cache * cache, int32_t layer, uint32_t flags, const void *buffer, size_t size,
+              ic_export_header *header, ic_stream given),
              cache, layer, flags, buffer, size, header)
 IC_OPERATION(ic_index_overlap,
              (ic_context * context, const ic_index_view *a, const ic_index_view *b, const ic_overlap_args *out,

@@ -24,11 +24,11 @@ size_t free_device_memory() {
 
 extern "C" {
 
-#define IC_COUNTED(name, parameters, ...)  \
-  decltype(name) __real_##name;            \
-  cudaError_t __wrap_##name parameters {   \
-    ++calls;                               \
-    return __real_##name(__VA_ARGS__);     \
+#define IC_COUNTED(name, parameters, ...) \
+  decltype(name) __real_##name;           \
+  cudaError_t __wrap_##name parameters {  \
+    ++calls;                              \
+    return __real_##name(__VA_ARGS__);    \
   }
 
 IC_COUNTED(cudaMalloc, (void **memory, size_t bytes), memory, bytes)
