@@ -240,8 +240,8 @@ TEST_P(Scores, AddressBeyondTwoToThe31Elements) {
       pool.data = memory.bytes();
       pool.stride_bytes = far_stride;
       std::vector<float> got(300, kUntouched);
-      scores(executor_,
-             {c.rows_view(), c.query_view(), pool, got.data(), 150, 0, 150, 0, 0, workspace.data(), workspace.size()});
+      scores(executor_, {c.rows_view(), c.query_view(), pool, got.data(), 150, 0, 150, OtherColumns::kKeep, 0,
+                         workspace.data(), workspace.size()});
       EXPECT_EQ(bits_of(got), bits_of(expected));
     }
   }
@@ -253,8 +253,8 @@ TEST_P(Scores, WriteBeyondTwoToThe31Elements) {
   const int64_t stride = (int64_t{1} << 30) + 40;
   SparseMemory memory(static_cast<size_t>((4 * stride + 40) * 4));
   TestWorkspace workspace(scores_workspace_size(executor_, 4, 32));
-  scores(executor_, {c.rows_view(), c.query_view(), c.pool_view(), memory.as<float>(), stride, 0, 40, 0, 0,
-                     workspace.data(), workspace.size()});
+  scores(executor_, {c.rows_view(), c.query_view(), c.pool_view(), memory.as<float>(), stride, 0, 40,
+                     OtherColumns::kKeep, 0, workspace.data(), workspace.size()});
   for (int32_t r = 0; r < 5; ++r) {
     for (int32_t s = 0; s < 40; ++s) EXPECT_EQ(memory.as<float>()[r * stride + s], c.oracle(r, s));
   }
