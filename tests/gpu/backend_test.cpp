@@ -126,6 +126,7 @@ TEST(CudaBackend, MemoryIsAlignedAndCleared) {
   ASSERT_NE(memory, nullptr);
   EXPECT_EQ(reinterpret_cast<uintptr_t>(memory) % 256, 0u);
   IC_REQUIRE_CUDA(cudaMemset(memory, 0xff, kBytes));
+  IC_REQUIRE_CUDA(cudaDeviceSynchronize());  // clear() runs on a stream that waits for no other
   cuda_backend().clear(memory, kBytes);
   std::vector<uint8_t> host(kBytes, 1);
   IC_REQUIRE_CUDA(cudaMemcpy(host.data(), memory, kBytes, cudaMemcpyDeviceToHost));

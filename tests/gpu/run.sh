@@ -155,9 +155,10 @@ for mode in cuda cuda-captured; do
   program "quickstart$suffix" env IC_TEST_BACKEND=$mode "$folder/gpu_quickstart"
   program "engine_loop$suffix" env IC_TEST_BACKEND=$mode "$folder/gpu_engine_loop"
 done
-step golden env INDEXCACHE_GOLDEN_DEVICE=cuda "$folder/golden"
-step random env "IC_TEST_RANDOM_SECONDS=$seconds" "$folder/unit_gpu" '--gtest_filter=RandomLong*'
-step ptx-jit env CUDA_FORCE_PTX_JIT=1 "$folder/unit_gpu" "$reduced"
+
+# From here on side by side: each leaves most of the card idle, and none looks at time or free memory.
+step random env "IC_TEST_RANDOM_SECONDS=$seconds" "$folder/unit_gpu" '--gtest_filter=RandomLong*' &
+step golden env INDEXCACHE_GOLDEN_DEVICE=cuda "$folder/golden" &
 if command -v compute-sanitizer >/dev/null; then
   # Some tests make CUDA calls fail on purpose; the tools are asked about kernels. A tool is believed after it has found
   # the fault of its kind that was planted for it.
@@ -166,12 +167,13 @@ if command -v compute-sanitizer >/dev/null; then
     check=(compute-sanitizer --tool "$tool" --report-api-errors no --error-exitcode 99)
     run_step planted "planted-$tool" "${check[@]}" "$folder/gpu_planted" "$tool"
   done
-  for tool in "${tools[@]}"; do # side by side: each leaves most of the card idle
+  for tool in "${tools[@]}"; do
     check=(compute-sanitizer --tool "$tool" --report-api-errors no --error-exitcode 99)
     filter=$reduced
     [[ $tool != racecheck ]] || filter=$raced
     step "$tool" env IC_TEST_INITCHECK=1 "${check[@]}" "$folder/unit_gpu" "$filter" &
   done
-  wait
 fi
+step ptx-jit env CUDA_FORCE_PTX_JIT=1 "$folder/unit_gpu" "$reduced"
+wait
 python3 tests/gpu/report.py "$work" --commit "$commit" --tree "$tree" --out "$out"
