@@ -4,7 +4,7 @@
 import re
 import unittest
 
-from small_header import HEADER, ROOT, emit_rust, mutate, read
+from small_header import HEADER, ROOT, emit_rust_safe, emit_rust_sys, mutate, read
 
 REAL = (ROOT / "include" / "indexcache.h").read_text(encoding="utf-8")
 FFI = "bindings/rust/indexcache-sys/src/ffi.rs"
@@ -15,7 +15,7 @@ def emitted(text: str, path: str) -> str:
     header, problems = read(text)
     if problems:
         raise AssertionError(problems)
-    return emit_rust.emit(header)[path]
+    return (emit_rust_sys.emit(header) | emit_rust_safe.emit(header))[path]
 
 
 class Ffi(unittest.TestCase):

@@ -10,7 +10,8 @@ sys.path.insert(0, str(GENERATOR))
 
 import emit_json  # noqa: E402, F401
 import emit_map  # noqa: E402, F401
-import emit_rust  # noqa: E402, F401
+import emit_rust_safe  # noqa: E402, F401
+import emit_rust_sys  # noqa: E402, F401
 import roles  # noqa: E402, F401
 from abi_diff import compare  # noqa: E402, F401
 from check import check_header  # noqa: E402

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""agree.py NAME < report: fails when a language's report of the layout is not what bindings/api.json says, line by line.
+"""agree.py NAME < report: fails when what a language reports of the layout is not what bindings/api.json says.
 
 A report has, in any order, one line per fact (see expected()). A missing, a doubled and an unknown line are errors.
 """
