@@ -9,13 +9,12 @@ python3 bindings/gen --against-tags         the same against every release of th
 
 import argparse
 import difflib
+import importlib
 import json
 import sys
 from pathlib import Path
 
-import emit_c_tests
 import emit_json
-import emit_map
 import release_gate
 from abi_diff import compare
 from check import check_header
@@ -23,8 +22,8 @@ from header import read_header
 from model import Header
 from tokens import HeaderError
 
-# A new target is a module with emit(header) -> {path: text} and a line here.
-EMITTERS = (emit_json, emit_map, emit_c_tests)
+# A new target is a module emit_<target>.py with emit(header) -> {path: text}.
+EMITTERS = [importlib.import_module(path.stem) for path in sorted(Path(__file__).parent.glob("emit_*.py"))]
 HEADER = "include/indexcache.h"
 
 

@@ -32,3 +32,15 @@ def parse_doc(token: Token, field: bool = False) -> Doc:
     if not pieces[0].strip():
         raise HeaderError(token.line, "empty doc comment")
     return Doc(pieces[0].strip(), token.line, tags.get("since"), tags.get("errors"), "frozen" in tags)
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """A doc comment's text cut into ("text", paragraph on one line) and ("code", indented lines as they are)."""
+    result: list[tuple[str, str]] = []
+    for block in re.split(r"\n\s*\n", text):
+        lines = block.split("\n")
+        if all(line.startswith("    ") for line in lines):
+            result.append(("code", "\n".join(line[4:] for line in lines)))
+        else:
+            result.append(("text", " ".join(line.strip() for line in lines)))
+    return result

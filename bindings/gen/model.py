@@ -214,7 +214,7 @@ class Header:
             return "ic_status"
         words = [c.name.split("_") for c in self.constants if first_word(c) == first_word(constant)]
         if len(words) == 1:
-            return constant.name.rpartition("_")[0] if constant.unsigned else None
+            return f"IC_{first_word(constant)}" if constant.unsigned else None  # the first flag of its family
         common = 0
         while common < min(map(len, words)) - 1 and len({w[common] for w in words}) == 1:
             common += 1

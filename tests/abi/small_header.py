@@ -10,8 +10,12 @@ sys.path.insert(0, str(GENERATOR))
 
 import emit_json  # noqa: E402, F401
 import emit_map  # noqa: E402, F401
+import emit_rust_safe  # noqa: E402, F401
+import emit_rust_sys  # noqa: E402, F401
+import roles  # noqa: E402, F401
 from abi_diff import compare  # noqa: E402, F401
 from check import check_header  # noqa: E402
+from doc_comment import blocks  # noqa: E402, F401
 from header import read_header  # noqa: E402
 from tokens import HeaderError  # noqa: E402
 

@@ -1,0 +1,3 @@
+module libindexcache.invalid/go
+
+go 1.24
