@@ -194,6 +194,19 @@ const (
 	LogDebug LogLevel = 5
 )
 
+// ContextFlags is one of IC_CONTEXT_*.
+type ContextFlags uint32
+
+const (
+	// For debugging, CUDA: every operation waits for its stream and fails with [ErrOutOfRange] when it met an
+	// illegal value in device memory; the message names the operation and what was wrong ([Faults]). The operation
+	// has run then: illegal rows and keys are absent, and what it was to publish is not published. Covers also the
+	// operations that have no cache to keep a fault bit in. Calls on a stream that is being captured are refused
+	// with [ErrInvalidArgument], and operations of one context run one after the other. Changes nothing on the
+	// CPU, which always looks first.
+	ContextCheckValues ContextFlags = 0x1
+)
+
 // LayerMode is one of IC_LAYER_*.
 type LayerMode int32
 
@@ -309,7 +322,7 @@ const (
 type Faults uint32
 
 const (
-	// A row's KeyEnd is above the batch's MaxKeyEnd.
+	// A row's KeyEnd is above the batch's MaxKeyEnd; with [ContextCheckValues] also a KeyBegin below 0.
 	FaultKeyEnd Faults = 0x1
 
 	// A row's sequence number is out of range.
@@ -329,6 +342,10 @@ const (
 
 	// A row number given to compact is out of range.
 	FaultRow Faults = 0x40
+
+	// A list of indices is none: an imported one is not ascending or holds positions that its row does not see;
+	// with [ContextCheckValues] also a length that is negative or longer than a list can be.
+	FaultIndex Faults = 0x80
 )
 
 // PrepareFlags is one of IC_PREPARE_*.
@@ -483,6 +500,9 @@ type ContextDesc struct {
 
 	// For ParallelFor: C memory, never Go's.
 	ParallelUser unsafe.Pointer
+
+	// [ContextFlags]
+	Flags ContextFlags
 }
 
 func (v *ContextDesc) fill(a *arena, c *C.ic_context_desc) {
@@ -500,6 +520,7 @@ func (v *ContextDesc) fill(a *arena, c *C.ic_context_desc) {
 	*(*unsafe.Pointer)(unsafe.Pointer(&c.alloc_user)) = v.AllocUser
 	*(*unsafe.Pointer)(unsafe.Pointer(&c.parallel_for)) = v.ParallelFor
 	*(*unsafe.Pointer)(unsafe.Pointer(&c.parallel_user)) = v.ParallelUser
+	c.flags = C.uint32_t(v.Flags)
 }
 
 func (v *ContextDesc) build(a *arena) *C.ic_context_desc {
@@ -1492,7 +1513,7 @@ type NewKeys struct {
 	Scales DevicePtr[float32]
 
 	// [count] device memory: slot of each key in the pool, page * PageTokens + offset or a vector number; -1 =
-	// skip
+	// skip. No slot twice: what two keys leave in one slot is undefined
 	Slots DevicePtr[int64]
 
 	// Number of keys, at least 0
@@ -1638,7 +1659,7 @@ type PrepareArgs struct {
 	// Queries, e4m3: [count, H] scales, to be given as QScale; nil for the other types
 	QScaleOut DevicePtr[float32]
 
-	// Keys: pool and slots ([count] device memory, -1 = skip) to write into
+	// Keys: pool and slots ([count] device memory, -1 = skip, none twice) to write into
 	Pool *Pool
 
 	// slots

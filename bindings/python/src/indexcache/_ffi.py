@@ -64,6 +64,7 @@ IC_LOG_ERROR = 2
 IC_LOG_WARN = 3
 IC_LOG_INFO = 4
 IC_LOG_DEBUG = 5
+IC_CONTEXT_CHECK_VALUES = 0x1
 IC_LAYER_NONE = 1
 IC_LAYER_FULL = 2
 IC_LAYER_SHARED = 3
@@ -92,6 +93,7 @@ IC_FAULT_POSITION = 0x8
 IC_FAULT_SLOT = 0x10
 IC_FAULT_EPOCH = 0x20
 IC_FAULT_ROW = 0x40
+IC_FAULT_INDEX = 0x80
 IC_PREPARE_ROPE_INTERLEAVED = 0x1
 IC_PREPARE_ROPE_LAST = 0x2
 IC_PREPARE_HADAMARD = 0x4
@@ -198,7 +200,7 @@ class ic_context_desc(Sized):
     """The host engine's own thread pool; NULL = threads of the context"""
     parallel_user: int | None
     flags: int
-    """must be 0"""
+    """IC_CONTEXT_*"""
     reserved: int
     _fields_ = [
         ("struct_size", ctypes.c_size_t),
@@ -962,7 +964,9 @@ class ic_new_keys(Sized):
     scales: int | None
     """[count] device memory, e4m3 only"""
     slots: int | None
-    """[count] device memory: slot of each key in the pool, page * page_tokens + offset or a vector number; -1 = skip"""
+    """[count] device memory: slot of each key in the pool, page * page_tokens + offset or a vector number; -1 = skip. No
+    slot twice: what two keys leave in one slot is undefined
+    """
     count: int
     """Number of keys, at least 0"""
     _fields_ = [
@@ -1076,7 +1080,7 @@ class ic_prepare_args(Sized):
     q_scale_out: int | None
     """Queries, e4m3: [count, H] scales, to be given as q_scale; NULL for the other types"""
     pool: Any
-    """Keys: pool and slots ([count] device memory, -1 = skip) to write into"""
+    """Keys: pool and slots ([count] device memory, -1 = skip, none twice) to write into"""
     slots: int | None
     page_tokens: int
     """Keys, paged pool: its page size (there is no batch here); 0 when contiguous"""
@@ -1541,9 +1545,10 @@ class Functions:
 
     Writes the publication of a source layer as logical indices, for another pipeline stage, prefill-decode transfer or
     a recording. buffer: size bytes, at least ic_cache_export_size() of the open batch's rows, aligned to 8. location:
-    IC_MEMORY_HOST (CUDA: the copy is enqueued, use pinned memory) or IC_MEMORY_DEVICE.
+    IC_MEMORY_HOST or IC_MEMORY_DEVICE. On CUDA the block is written on `stream`; use pinned host memory. Pageable memory
+    works too, but the call then waits for the stream, and it is refused while the stream is being captured.
 
-    Errors: IC_ERROR_STALE*, IC_ERROR_BUFFER_TOO_SMALL, IC_ERROR_INVALID_ARGUMENT (scores that the cache does not keep)
+    Errors: IC_ERROR_STALE*, IC_ERROR_BUFFER_TOO_SMALL, IC_ERROR_INVALID_ARGUMENT (scores that the cache does not keep; CUDA: pageable memory in a capture; memory that is not where location says)
     """
     ic_cache_import: Callable[..., int]
     """ic_status ic_cache_import(ic_cache *cache, int32_t publish_layer, uint32_t flags, const void *buffer, size_t size, ic_export_header *header, ic_stream stream)
@@ -1551,10 +1556,12 @@ class Functions:
     Publishes an exported block in the current generation under publish_layer (-1 = the source layer of the block), a
     layer that is Full here; its rows must be the rows of the open batch, and with IC_CACHE_SCORES it must have scores.
     buffer: aligned to 8, size at least the block's (more is ignored). `header` (may be NULL) receives what the block
-    says of itself, so that another numerics id can be noticed. The block must lie in host memory for this call to read
-    its header; on CUDA its body is copied on `stream`.
+    says of itself, so that another numerics id can be noticed. The block must lie in host memory, where this call reads
+    and checks it; on CUDA its body is copied on `stream`, so pinned memory must stay as it is until then, and a captured
+    import, which copies again at every replay, needs pinned memory. The copied lists are checked once more on the
+    device: a row that is no ascending list inside its range is empty and sets IC_FAULT_INDEX.
 
-    Errors: IC_ERROR_PARSE (not a block, truncated, an index list that is not ascending), IC_ERROR_SCHEDULE_HASH, IC_ERROR_NUMERICS, IC_ERROR_HANDLE_MISMATCH (another k; no scores), IC_ERROR_INVALID_ARGUMENT (another number of rows; publish_layer), IC_ERROR_OUT_OF_RANGE (an index beyond its row's range, CPU)
+    Errors: IC_ERROR_PARSE (not a block, truncated, an index list that is not ascending), IC_ERROR_SCHEDULE_HASH, IC_ERROR_NUMERICS, IC_ERROR_HANDLE_MISMATCH (another k; no scores), IC_ERROR_INVALID_ARGUMENT (another number of rows; publish_layer; CUDA: pageable memory in a capture), IC_ERROR_OUT_OF_RANGE (an index beyond its row's range, CPU)
     """
     ic_index_overlap: Callable[..., int]
     """ic_status ic_index_overlap(ic_context *context, const ic_index_view *a, const ic_index_view *b, const ic_overlap_args *out, ic_stream stream)

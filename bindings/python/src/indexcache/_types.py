@@ -127,6 +127,19 @@ class LogLevel(IntEnum):
     DEBUG = 5
 
 
+class ContextFlags(IntFlag):
+    """IC_CONTEXT_* of the C interface."""
+
+    CHECK_VALUES = 0x1
+    """For debugging, CUDA: every operation waits for its stream and fails with IC_ERROR_OUT_OF_RANGE when it met an
+    illegal value in device memory; the message names the operation and what was wrong (IC_FAULT_*). The operation has
+    run then: illegal rows and keys are absent, and what it was to publish is not published. Covers also the operations
+    that have no cache to keep a fault bit in. Calls on a stream that is being captured are refused with
+    IC_ERROR_INVALID_ARGUMENT, and operations of one context run one after the other. Changes nothing on the CPU, which
+    always looks first.
+    """
+
+
 class LayerMode(IntEnum):
     """IC_LAYER_* of the C interface."""
 
@@ -221,7 +234,7 @@ class Fault(IntFlag):
     """IC_FAULT_* of the C interface."""
 
     KEY_END = 0x1
-    """A row's key_end is above the batch's max_key_end."""
+    """A row's key_end is above the batch's max_key_end; with IC_CONTEXT_CHECK_VALUES also a key_begin below 0."""
     SEQUENCE = 0x2
     """A row's sequence number is out of range."""
     PAGE = 0x4
@@ -234,6 +247,10 @@ class Fault(IntFlag):
     """An index row was published under another epoch or by another source."""
     ROW = 0x40
     """A row number given to compact is out of range."""
+    INDEX = 0x80
+    """A list of indices is none: an imported one is not ascending or holds positions that its row does not see; with
+    IC_CONTEXT_CHECK_VALUES also a length that is negative or longer than a list can be.
+    """
 
 
 class PrepareFlags(IntFlag):

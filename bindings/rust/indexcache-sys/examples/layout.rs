@@ -116,6 +116,7 @@ fn main() {
         IC_LOG_WARN
         IC_LOG_INFO
         IC_LOG_DEBUG
+        IC_CONTEXT_CHECK_VALUES
         IC_LAYER_NONE
         IC_LAYER_FULL
         IC_LAYER_SHARED
@@ -144,6 +145,7 @@ fn main() {
         IC_FAULT_SLOT
         IC_FAULT_EPOCH
         IC_FAULT_ROW
+        IC_FAULT_INDEX
         IC_PREPARE_ROPE_INTERLEAVED
         IC_PREPARE_ROPE_LAST
         IC_PREPARE_HADAMARD

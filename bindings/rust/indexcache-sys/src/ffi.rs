@@ -165,6 +165,14 @@ pub const IC_LOG_INFO: i32 = 4;
 /// Severity of a log message, also the threshold in [`ic_context_desc`].
 pub const IC_LOG_DEBUG: i32 = 5;
 
+/// For debugging, CUDA: every operation waits for its stream and fails with [`IC_ERROR_OUT_OF_RANGE`] when it met
+/// an illegal value in device memory; the message names the operation and what was wrong (`IC_FAULT_*`). The
+/// operation has run then: illegal rows and keys are absent, and what it was to publish is not published. Covers
+/// also the operations that have no cache to keep a fault bit in. Calls on a stream that is being captured are
+/// refused with [`IC_ERROR_INVALID_ARGUMENT`], and operations of one context run one after the other. Changes
+/// nothing on the CPU, which always looks first.
+pub const IC_CONTEXT_CHECK_VALUES: u32 = 0x1;
+
 /// Not a layer with sparse attention of this kind (for example the layers of DeepSeek-V4 that are not C4).
 pub const IC_LAYER_NONE: i32 = 1;
 
@@ -233,7 +241,7 @@ pub const IC_INDEX_SLOT: i32 = 2;
 /// Keep the scores of the selected keys (needed to merge, export or view them).
 pub const IC_CACHE_SCORES: u32 = 0x1;
 
-/// A row's key_end is above the batch's max_key_end.
+/// A row's key_end is above the batch's max_key_end; with [`IC_CONTEXT_CHECK_VALUES`] also a key_begin below 0.
 pub const IC_FAULT_KEY_END: u32 = 0x1;
 
 /// A row's sequence number is out of range.
@@ -253,6 +261,10 @@ pub const IC_FAULT_EPOCH: u32 = 0x20;
 
 /// A row number given to compact is out of range.
 pub const IC_FAULT_ROW: u32 = 0x40;
+
+/// A list of indices is none: an imported one is not ascending or holds positions that its row does not see; with
+/// [`IC_CONTEXT_CHECK_VALUES`] also a length that is negative or longer than a list can be.
+pub const IC_FAULT_INDEX: u32 = 0x80;
 
 /// Rotate pairs (2i, 2i + 1); without it pairs (i, i + rope_dim / 2). Models differ: GLM-5 interleaves,
 /// DeepSeek-V3.2's indexer does not.
@@ -446,7 +458,7 @@ pub struct ic_context_desc {
     /// The host engine's own thread pool; NULL = threads of the context
     pub parallel_for: ic_parallel_for_fn,
     pub parallel_user: *mut c_void,
-    /// must be 0
+    /// `IC_CONTEXT_*`
     pub flags: u32,
     pub reserved: i32,
 }
@@ -1358,7 +1370,7 @@ pub struct ic_new_keys {
     /// \[count\] device memory, e4m3 only
     pub scales: *const f32,
     /// \[count\] device memory: slot of each key in the pool, page * page_tokens + offset or a vector number; -1 =
-    /// skip
+    /// skip. No slot twice: what two keys leave in one slot is undefined
     pub slots: *const i64,
     /// Number of keys, at least 0
     pub count: i64,
@@ -1483,7 +1495,7 @@ pub struct ic_prepare_args {
     pub q_out_row_stride: i64,
     /// Queries, e4m3: \[count, H\] scales, to be given as q_scale; NULL for the other types
     pub q_scale_out: *mut f32,
-    /// Keys: pool and slots (\[count\] device memory, -1 = skip) to write into
+    /// Keys: pool and slots (\[count\] device memory, -1 = skip, none twice) to write into
     pub pool: *const ic_pool,
     pub slots: *const i64,
     /// Keys, paged pool: its page size (there is no batch here); 0 when contiguous
@@ -1904,23 +1916,27 @@ extern "C" {
 
     /// Writes the publication of a source layer as logical indices, for another pipeline stage, prefill-decode
     /// transfer or a recording. buffer: size bytes, at least [`ic_cache_export_size`] of the open batch's rows,
-    /// aligned to 8. location: [`IC_MEMORY_HOST`] (CUDA: the copy is enqueued, use pinned memory) or
-    /// [`IC_MEMORY_DEVICE`].
+    /// aligned to 8. location: [`IC_MEMORY_HOST`] or [`IC_MEMORY_DEVICE`]. On CUDA the block is written on
+    /// `stream`; use pinned host memory. Pageable memory works too, but the call then waits for the stream, and it
+    /// is refused while the stream is being captured.
     ///
     /// Errors: `IC_ERROR_STALE*`, [`IC_ERROR_BUFFER_TOO_SMALL`], [`IC_ERROR_INVALID_ARGUMENT`] (scores that the
-    /// cache does not keep)
+    /// cache does not keep; CUDA: pageable memory in a capture; memory that is not where location says)
     pub fn ic_cache_export(cache: *mut ic_cache, source_layer: i32, flags: u32, location: i32, buffer: *mut c_void, size: usize, stream: ic_stream) -> ic_status;
 
     /// Publishes an exported block in the current generation under publish_layer (-1 = the source layer of the
     /// block), a layer that is Full here; its rows must be the rows of the open batch, and with [`IC_CACHE_SCORES`]
     /// it must have scores. buffer: aligned to 8, size at least the block's (more is ignored). `header` (may be
     /// NULL) receives what the block says of itself, so that another numerics id can be noticed. The block must lie
-    /// in host memory for this call to read its header; on CUDA its body is copied on `stream`.
+    /// in host memory, where this call reads and checks it; on CUDA its body is copied on `stream`, so pinned
+    /// memory must stay as it is until then, and a captured import, which copies again at every replay, needs
+    /// pinned memory. The copied lists are checked once more on the device: a row that is no ascending list inside
+    /// its range is empty and sets [`IC_FAULT_INDEX`].
     ///
     /// Errors: [`IC_ERROR_PARSE`] (not a block, truncated, an index list that is not ascending),
     /// [`IC_ERROR_SCHEDULE_HASH`], [`IC_ERROR_NUMERICS`], [`IC_ERROR_HANDLE_MISMATCH`] (another k; no scores),
-    /// [`IC_ERROR_INVALID_ARGUMENT`] (another number of rows; publish_layer), [`IC_ERROR_OUT_OF_RANGE`] (an index
-    /// beyond its row's range, CPU)
+    /// [`IC_ERROR_INVALID_ARGUMENT`] (another number of rows; publish_layer; CUDA: pageable memory in a capture),
+    /// [`IC_ERROR_OUT_OF_RANGE`] (an index beyond its row's range, CPU)
     pub fn ic_cache_import(cache: *mut ic_cache, publish_layer: i32, flags: u32, buffer: *const c_void, size: usize, header: *mut ic_export_header, stream: ic_stream) -> ic_status;
 
     /// Compares two sets of logical indices row by row; both ascending, as a cache publishes them, and with the

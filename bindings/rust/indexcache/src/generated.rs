@@ -141,6 +141,20 @@ family! {
     }
 }
 
+flags! {
+    /// The constants `IC_CONTEXT_*`.
+    ContextFlags {
+        /// For debugging, CUDA: every operation waits for its stream and fails with
+        /// [`Status::OUT_OF_RANGE`](crate::Status::OUT_OF_RANGE) when it met an illegal value in device memory; the
+        /// message names the operation and what was wrong ([`Faults`](crate::Faults)). The operation has run then:
+        /// illegal rows and keys are absent, and what it was to publish is not published. Covers also the
+        /// operations that have no cache to keep a fault bit in. Calls on a stream that is being captured are
+        /// refused with [`Status::INVALID_ARGUMENT`](crate::Status::INVALID_ARGUMENT), and operations of one
+        /// context run one after the other. Changes nothing on the CPU, which always looks first.
+        CHECK_VALUES = IC_CONTEXT_CHECK_VALUES,
+    }
+}
+
 family! {
     /// The constants `IC_LAYER_*`.
     LayerMode {
@@ -245,7 +259,8 @@ flags! {
 flags! {
     /// The constants `IC_FAULT_*`.
     Faults {
-        /// A row's key_end is above the batch's max_key_end.
+        /// A row's key_end is above the batch's max_key_end; with
+        /// [`ContextFlags::CHECK_VALUES`](crate::ContextFlags::CHECK_VALUES) also a key_begin below 0.
         KEY_END = IC_FAULT_KEY_END,
         /// A row's sequence number is out of range.
         SEQUENCE = IC_FAULT_SEQUENCE,
@@ -259,6 +274,10 @@ flags! {
         EPOCH = IC_FAULT_EPOCH,
         /// A row number given to compact is out of range.
         ROW = IC_FAULT_ROW,
+        /// A list of indices is none: an imported one is not ascending or holds positions that its row does not
+        /// see; with [`ContextFlags::CHECK_VALUES`](crate::ContextFlags::CHECK_VALUES) also a length that is
+        /// negative or longer than a list can be.
+        INDEX = IC_FAULT_INDEX,
     }
 }
 
@@ -360,6 +379,13 @@ impl ContextDesc {
     #[must_use]
     pub fn log_level(mut self, log_level: LogLevel) -> Self {
         self.raw.log_level = log_level.0;
+        self
+    }
+
+    /// [`ContextFlags`](crate::ContextFlags)
+    #[must_use]
+    pub fn flags(mut self, flags: ContextFlags) -> Self {
+        self.raw.flags = flags.0;
         self
     }
 }
@@ -1504,7 +1530,7 @@ impl<'a> NewKeys<'a> {
     }
 
     /// \[count\] device memory: slot of each key in the pool, page * page_tokens + offset or a vector number; -1 =
-    /// skip
+    /// skip. No slot twice: what two keys leave in one slot is undefined
     #[must_use]
     pub fn slots(mut self, slots: impl Into<DevicePtr<'a, i64>>) -> Self {
         self.raw.slots = slots.into().as_ptr();
@@ -1744,7 +1770,7 @@ impl<'a> PrepareArgs<'a> {
         self
     }
 
-    /// Keys: pool and slots (\[count\] device memory, -1 = skip) to write into
+    /// Keys: pool and slots (\[count\] device memory, -1 = skip, none twice) to write into
     #[must_use]
     pub fn pool(mut self, pool: &'a Pool<'a>) -> Self {
         self.raw.pool = pool.as_raw();
