@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The score matrix of all rows would be far too large, so rows go in chunks whose matrix has a fixed size. Keys that are
-// not there are marked by the scores and skipped by the selection.
+// The score matrix of all rows would be far too large, so rows go in chunks whose matrix has a fixed size. Keys that
+// are not there are marked by the scores and skipped by the selection.
 #include "cuda/score_select.h"
 
 #include <algorithm>
 
 #include "core/dtype.h"
+#include "core/numerics.h"
 #include "indexcache.h"
 #include "kernels/indexer/launch.h"
 #include "kernels/topk/launch.h"
@@ -55,6 +56,10 @@ SelectionOut slice(const SelectionOut &out, int64_t first) {
 
 cudaError_t launch_scores(const ScoresParams &params, const LaunchLimits &limits, cudaStream_t stream) {
   if (params.query.dtype == IC_DTYPE_F32) return launch_scores_f32(params, limits, stream);
+  const QueryView &query = params.query;
+  if (has_wgmma_scores(limits.compute_capability, query.num_heads, query.head_dim, query.dtype)) {
+    return launch_scores_sm90(params, limits, stream);
+  }
   return launch_scores_mma(params, limits, stream);
 }
 

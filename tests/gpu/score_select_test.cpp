@@ -40,8 +40,8 @@ Outcome run_on_cpu(ScoresProblem *problem, const Wanted &wanted, int32_t max_key
       problem->params({problem->q.data(), problem->w.data(), problem->q_scale.data(), problem->keys.data(),
                        problem->scales.data(), problem->table.data(), problem->seq.data(), problem->begin.data(),
                        problem->end.data(), problem->offsets.data(), &outcome.fault, nullptr});
-  ScoreSelectParams p = select_params(
-      host, selection_out(wanted, s.indices.data(), s.lengths.data(), s.scores.data()), max_key_end);
+  ScoreSelectParams p =
+      select_params(host, selection_out(wanted, s.indices.data(), s.lengths.data(), s.scores.data()), max_key_end);
   HostWorkspace workspace(cpu_backend().score_select_workspace_size(limits_of(p)));
   p.workspace = workspace.data();
   p.workspace_size = workspace.size();
@@ -72,8 +72,9 @@ Outcome select_from_scores(const ScoresProblem &problem, const DeviceScores &dev
         keys.emplace_back(scores[static_cast<size_t>(r * columns + s)], s);
       }
     }
-    std::sort(keys.begin(), keys.end(),
-              [](const auto &a, const auto &b) { return a.first != b.first ? a.first > b.first : a.second < b.second; });
+    std::sort(keys.begin(), keys.end(), [](const auto &a, const auto &b) {
+      return a.first != b.first ? a.first > b.first : a.second < b.second;
+    });
     keys.resize(std::min(keys.size(), static_cast<size_t>(wanted.k)));
     if (wanted.order != IC_ORDER_SCORE) {
       std::sort(keys.begin(), keys.end(), [](const auto &a, const auto &b) { return a.second < b.second; });

@@ -34,8 +34,14 @@ struct Selection {
 };
 
 inline SelectionOut selection_out(const Wanted &wanted, int32_t *indices, int32_t *lengths, float *scores) {
-  return {indices,  lengths,      wanted.scores ? scores : nullptr, IC_K_PADDED(wanted.k) + wanted.index_pad,
-          wanted.k, IC_K_PADDED(wanted.k), wanted.order,            0};
+  return {indices,
+          lengths,
+          wanted.scores ? scores : nullptr,
+          IC_K_PADDED(wanted.k) + wanted.index_pad,
+          wanted.k,
+          IC_K_PADDED(wanted.k),
+          wanted.order,
+          0};
 }
 
 inline Selection poisoned_selection(const Wanted &wanted, int32_t rows) {
@@ -138,7 +144,8 @@ inline void expect_same(Selection got, Selection expected, const Wanted &wanted)
       ASSERT_EQ(got.indices[i], expected.indices[i])
           << "row " << r << ", entry " << i - r * stride << " of " << expected.lengths[r];
       ASSERT_EQ(std::memcmp(&got.scores[i], &expected.scores[i], 4), 0)
-          << "row " << r << ", score " << i - r * stride << ": " << got.scores[i] << ", expected " << expected.scores[i];
+          << "row " << r << ", score " << i - r * stride << ": " << got.scores[i] << ", expected "
+          << expected.scores[i];
     }
   }
 }
@@ -166,10 +173,10 @@ enum class Kind : int32_t {
 };
 
 inline const char *kind_name(Kind kind) {
-  constexpr const char *kNames[] = {"Gaussian",    "clustered",    "all equal",           "increasing",
-                                    "decreasing",  "ReLU 1 %",     "ReLU 50 %",           "near-constant + outliers",
-                                    "four values", "60 % -inf",    "trap: sample high",   "trap: sample low",
-                                    "NaN sprinkled", "any bits",   "zeros of both signs", "all NaN"};
+  constexpr const char *kNames[] = {"Gaussian",      "clustered", "all equal",           "increasing",
+                                    "decreasing",    "ReLU 1 %",  "ReLU 50 %",           "near-constant + outliers",
+                                    "four values",   "60 % -inf", "trap: sample high",   "trap: sample low",
+                                    "NaN sprinkled", "any bits",  "zeros of both signs", "all NaN"};
   return kNames[static_cast<int32_t>(kind)];
 }
 

@@ -81,10 +81,10 @@ struct Kth {
   int32_t equal;   // how many equal it
 };
 
-/// Among the first `count` keys or, with kTies, among the complements of the positions of the entries that hold tie_key:
-/// there rank 1 is the smallest position. 1 <= rank <= number of values. Histograms of up to 11 bits of the distance
-/// from the largest value; up to 32 values in the bin of the rank-th are compared with each other or, with `roughly`,
-/// answered by the lower edge of the bin.
+/// Among the first `count` keys or, with kTies, among the complements of the positions of the entries that hold
+/// tie_key: there rank 1 is the smallest position. 1 <= rank <= number of values. Histograms of up to 11 bits of the
+/// distance from the largest value; up to 32 values in the bin of the rank-th are compared with each other or, with
+/// `roughly`, answered by the lower edge of the bin.
 template <bool kTies>
 __device__ __noinline__ Kth find_kth(ListShape shape, int32_t count, int32_t rank, uint32_t tie_key, bool roughly) {
   __shared__ uint32_t warp_low[kListWarps];
@@ -92,6 +92,7 @@ __device__ __noinline__ Kth find_kth(ListShape shape, int32_t count, int32_t ran
   __shared__ uint32_t found[3];  // bin, rank inside it, values in it
   __shared__ uint32_t few[32];
   __shared__ uint32_t num_few;
+  __shared__ uint32_t num_lowest;
   uint32_t *bins = shared_words;
   const uint32_t *keys = shared_words + shape.keys_at;
   const uint32_t *positions = shared_words + shape.positions_at;
@@ -126,7 +127,7 @@ __device__ __noinline__ Kth find_kth(ListShape shape, int32_t count, int32_t ran
     warp_low[tid / 32] = low;
     warp_high[tid / 32] = high;
   }
-  if (tid == 0) num_few = 0;
+  if (tid == 0) num_few = num_lowest = 0;
   clear_bins();
   __syncthreads();
 #pragma unroll
@@ -139,13 +140,29 @@ __device__ __noinline__ Kth find_kth(ListShape shape, int32_t count, int32_t ran
   const uint32_t span = high - low;
   uint32_t base = 0;     // distance from `high` of the first value that is still in question
   uint32_t last = span;  // and, from there, of the last
-  int shift = max(0, 32 - __clz(static_cast<int>(last)) - kDigitBits);
+  // Scores of both signs span nearly all keys, and the wanted one is mostly near the top: a factor of 256 in magnitude
+  // first, with bins as fine, and what is below it causes no traffic.
+  uint32_t window = min(last, (1u << 26) - 1);
+  bool first_pass = true;
+  const auto digit_shift = [](uint32_t width) { return max(0, 32 - __clz(static_cast<int>(width)) - kDigitBits); };
+  int shift = digit_shift(window);
   for (;;) {
+    uint32_t lowest = 0;
     for_each([&](uint32_t value) {
       const uint32_t distance = high - value - base;
-      if (distance <= last) atomicAdd(bins + (distance >> shift), 1u);
+      if (distance <= window) atomicAdd(bins + (distance >> shift), 1u);
+      lowest += value == low ? 1u : 0u;
     });
+    if (!kTies && first_pass) {
+      lowest = __reduce_add_sync(kAllLanes, lowest);
+      if (lane == 0) atomicAdd(&num_lowest, lowest);
+    }
     __syncthreads();
+    if (!kTies && first_pass) {  // a plateau of zeros under a few scores: the usual end of a row with few positive ones
+      const auto equal = static_cast<int32_t>(num_lowest);
+      if (rank > count - equal) return {low, rank - (count - equal), equal};
+      first_pass = false;
+    }
     const uint4 *own = reinterpret_cast<const uint4 *>(bins) + 2 * tid;
     const uint4 a = own[0];
     const uint4 b = own[1];
@@ -153,6 +170,16 @@ __device__ __noinline__ Kth find_kth(ListShape shape, int32_t count, int32_t ran
     uint32_t before = block_prefix(a.x + a.y + a.z + a.w + b.x + b.y + b.z + b.w, &all);
     const uint32_t in_bin[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
     const auto wanted = static_cast<uint32_t>(rank);
+    if (all < wanted) {
+      base += window + 1;
+      last -= window + 1;
+      rank -= static_cast<int32_t>(all);
+      window = last;
+      shift = digit_shift(window);
+      clear_bins();
+      __syncthreads();
+      continue;
+    }
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       if (before < wanted && wanted <= before + in_bin[i]) {
@@ -170,7 +197,8 @@ __device__ __noinline__ Kth find_kth(ListShape shape, int32_t count, int32_t ran
     last = (1u << shift) - 1;
     if (equal <= 32 && roughly) return {high - min(base + last, span), 0, 0};
     if (equal <= 32) break;
-    shift = max(0, shift - kDigitBits);
+    window = last;
+    shift = digit_shift(window);
     clear_bins();
     __syncthreads();
   }
@@ -304,9 +332,15 @@ __device__ __noinline__ inline void sort_list(ListShape shape, int32_t count, bo
   const auto rank_of = [&](uint32_t key, uint32_t position) {
     return by_score ? uint64_t{~key} << 32 | position : uint64_t{position} << 32 | ~key;
   };
+  // Every warp has its own run of pairs; only far exchanges meet the runs of others.
+  const int32_t warp_pairs = max(size / 2 / kListWarps, 32);
+  const int32_t first_pair =
+      static_cast<int32_t>(threadIdx.x) / 32 * warp_pairs + static_cast<int32_t>(threadIdx.x) % 32;
+  const int32_t end_pair = min(size / 2, (static_cast<int32_t>(threadIdx.x) / 32 + 1) * warp_pairs);
   for (int32_t length = 2; length <= size; length *= 2) {
     for (int32_t distance = length / 2; distance > 0; distance /= 2) {
-      for (int32_t t = static_cast<int32_t>(threadIdx.x); t < size / 2; t += kListThreads) {
+#pragma unroll 4
+      for (int32_t t = first_pair; t < end_pair; t += 32) {
         const int32_t i = 2 * t - (t & (distance - 1));
         const int32_t j = i + distance;
         const uint32_t key_i = keys[i], key_j = keys[j];
@@ -319,9 +353,15 @@ __device__ __noinline__ inline void sort_list(ListShape shape, int32_t count, bo
           positions[j] = position_i;
         }
       }
-      __syncthreads();
+      const int32_t next = distance > 1 ? distance / 2 : length;
+      if (max(distance, next) > warp_pairs) {
+        __syncthreads();
+      } else {
+        __syncwarp();
+      }
     }
   }
+  __syncthreads();
 }
 
 /// Writes a row of a selection: positions from shared_words[positions_at ..), keys likewise; padding behind.

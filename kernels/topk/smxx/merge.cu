@@ -2,8 +2,8 @@
 // One selection from the selections of several parts.
 //
 // Bound: reading parts * k entries of 8 bytes per row. One block per row: the parts' entries are laid end to end and
-// streamed through the list in shared memory, which keeps whatever is above the k-th of all seen so far; the winners are
-// then sorted, since positions interleave between parts and a part may come in any order.
+// streamed through the list in shared memory, which keeps whatever is above the k-th of all seen so far; the winners
+// are then sorted, since positions interleave between parts and a part may come in any order.
 #include <cuda_runtime.h>
 
 #include "kernels/topk/launch.h"
@@ -20,18 +20,16 @@ __global__ void __launch_bounds__(kListThreads, 2)
     merge_kernel(const __grid_constant__ MergeParams p, ListShape shape) {
   __shared__ int32_t starts[kMaxParts + 1];
   for (int64_t row = blockIdx.x; row < p.rows; row += gridDim.x) {
-    const int32_t total = find_starts(starts, p.parts, [&](int32_t part) {
-      return min(max(p.lengths[part * p.length_stride + row], 0), p.out.k);
-    });
-    const int32_t count =
-        stream_runs<false>(shape, p.out.k, starts, p.parts, total,
-                           [&](int32_t part, int32_t i, uint32_t *key, uint32_t *position) {
-                             const int64_t at = part * p.part_stride + row * p.index_stride + i;
-                             const int32_t index = p.indices[at];
-                             const float score = p.scores[at];
-                             *position = static_cast<uint32_t>(index);
-                             *key = index >= 0 ? order_key(score, false) : kAbsentKey;
-                           });
+    const int32_t total = find_starts(
+        starts, p.parts, [&](int32_t part) { return min(max(p.lengths[part * p.length_stride + row], 0), p.out.k); });
+    const int32_t count = stream_runs<false>(shape, p.out.k, starts, p.parts, total,
+                                             [&](int32_t part, int32_t i, uint32_t *key, uint32_t *position) {
+                                               const int64_t at = part * p.part_stride + row * p.index_stride + i;
+                                               const int32_t index = p.indices[at];
+                                               const float score = p.scores[at];
+                                               *position = static_cast<uint32_t>(index);
+                                               *key = index >= 0 ? order_key(score, false) : kAbsentKey;
+                                             });
     write_best<false>(p.out, row, shape, count);
   }
 }

@@ -24,14 +24,18 @@
 namespace ic::cuda {
 namespace {
 
-constexpr int kMostSpare = 4096;
-constexpr int kMaxSplits = 4 * kListThreads;   // find_starts()
-constexpr int kMinSplitColumns = 4096;         // a segment is at least about this long
-constexpr int kMinRowColumns = 24576;          // shorter rows are not cut
-constexpr int kCtasPerProcessor = 2;           // that cut rows are spread over
+constexpr int kVectors = 4;  // of four scores, per thread and tile: fewer barriers weigh more than more blocks
+constexpr int kWarpTile = 32 * 4 * kVectors;
+constexpr int kTile = kListWarps * kWarpTile;
+constexpr int kSpare = kTile;  // of the list, beside k: what a tile may add
+static_assert(kSpare >= kRunTile);
+constexpr int kMaxSplits = 4 * kListThreads;  // find_starts()
+constexpr int kMinSplitColumns = 4096;        // a segment is at least about this long
+constexpr int kMinRowColumns = 24576;         // shorter rows are not cut
+constexpr int kCtasPerProcessor = 2;          // that cut rows are spread over
 constexpr uint32_t kEverything = kAbsentKey + 1;
-constexpr uint32_t kComplete = 0x80000000u;    // of a segment's count: no key was left out for being low
-constexpr uint32_t kTiesDropped = 0x40000000u; // ties with the first threshold were: enough keys are in front of them
+constexpr uint32_t kComplete = 0x80000000u;     // of a segment's count: no key was left out for being low
+constexpr uint32_t kTiesDropped = 0x40000000u;  // ties with the first threshold were: enough keys are in front of them
 
 /// What the segments of cut rows leave, [rows * splits, k].
 struct Partials {
@@ -41,7 +45,7 @@ struct Partials {
 };
 
 struct Plan {
-  int64_t num_items;  // rows * splits
+  uint32_t num_items;  // rows * splits; below 2^31
   int32_t splits;
   ListShape shape;
   Partials partials;
@@ -124,12 +128,8 @@ __device__ inline Start sample_columns(ListShape shape, const Columns &c, int32_
 }
 
 /// Streams the columns through the list, which then holds whatever could be among the k best, in order, if k or more
-/// keys reach `lowest`; else all that do. Returns the number of entries. Tiles have kVectors vectors of four scores per
-/// thread; the list needs room for k and a tile. Ends with a barrier.
-template <int kVectors>
+/// keys reach `lowest`; else all that do. Returns the number of entries. Ends with a barrier.
 __device__ inline int32_t stream_columns(ListShape shape, const Columns &c, int32_t k, uint32_t lowest) {
-  constexpr int kWarpTile = 32 * 4 * kVectors;
-  constexpr int kTile = kListWarps * kWarpTile;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   uint32_t *keys = shared_words + shape.keys_at;
@@ -248,15 +248,14 @@ __device__ inline void write_all(const SelectionOut &out, int64_t row, const Col
   if (threadIdx.x == 0) out.lengths[row] = count;
 }
 
-template <int kVectors, int kCtas>
-__global__ void __launch_bounds__(kListThreads, kCtas)
+__global__ void __launch_bounds__(kListThreads, 3)
     select_kernel(const __grid_constant__ SelectRowsParams p, const __grid_constant__ Plan plan) {
   const ListShape shape = plan.shape;
   const int32_t k = p.out.k;
-  for (int64_t item = blockIdx.x; item < plan.num_items; item += gridDim.x) {
+  for (uint32_t item = blockIdx.x; item < plan.num_items; item += gridDim.x) {
     // Last rows first: under causal masks they are the long ones.
-    const auto row = p.rows.count - 1 - static_cast<int32_t>(item / plan.splits);
-    const auto split = static_cast<int32_t>(item % plan.splits);
+    const auto row = p.rows.count - 1 - static_cast<int32_t>(item / static_cast<uint32_t>(plan.splits));
+    const auto split = static_cast<int32_t>(item % static_cast<uint32_t>(plan.splits));
     const Columns columns = row_columns(p, row);
     const int32_t span = columns.end - columns.begin;
     Columns segment = columns;
@@ -275,7 +274,7 @@ __global__ void __launch_bounds__(kListThreads, kCtas)
     int32_t count = 0;
     for (;;) {
       __syncthreads();  // the sample has been read
-      count = stream_columns<kVectors>(shape, segment, k, lowest);
+      count = stream_columns(shape, segment, k, lowest);
       if (plan.splits > 1 || count >= k || lowest == kEverything) break;
       lowest = kEverything;
     }
@@ -325,7 +324,7 @@ __global__ void __launch_bounds__(kListThreads, 2)
                                   *position = plan.partials.positions[at];
                                 });
     } else {
-      count = stream_columns<2>(shape, row_columns(p, row), k, kEverything);
+      count = stream_columns(shape, row_columns(p, row), k, kEverything);
     }
     write_best<true>(p.out, row, shape, count);
   }
@@ -349,26 +348,14 @@ cudaError_t load(const void *kernel) {
   const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
   if (error != cudaSuccess) return error;
   return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                              static_cast<int>(list_bytes(list_shape(4096, kMostSpare))));
-}
-
-using Kernel = void (*)(SelectRowsParams, Plan);
-struct Variant { Kernel kernel; int32_t spare; };
-Variant variants[] = {{select_kernel<4, 3>, 4096}, {select_kernel<2, 4>, 3072}, {select_kernel<2, 5>, 2304},
-                      {select_kernel<2, 4>, 2304}, {select_kernel<4, 4>, 4096}, {select_kernel<2, 4>, 4096}};
-const Variant &variant() {
-  const char *text = getenv("IC_TOPK_VARIANT");
-  return variants[text == nullptr ? 0 : atoi(text)];
+                              static_cast<int>(list_bytes(list_shape(4096, kSpare))));
 }
 
 }  // namespace
 
-cudaError_t load_select() {
-  for (const Variant &v : variants) {
-    const cudaError_t error = load(reinterpret_cast<const void *>(v.kernel));
-    if (error != cudaSuccess) return error;
-  }
-  return load(reinterpret_cast<const void *>(join_kernel));
+cudaError_t load_select_portable() {
+  const cudaError_t error = load(reinterpret_cast<const void *>(select_kernel));
+  return error != cudaSuccess ? error : load(reinterpret_cast<const void *>(join_kernel));
 }
 
 size_t select_workspace_bytes(int32_t max_rows, int32_t max_end, int32_t k, const LaunchLimits &limits) {
@@ -378,12 +365,12 @@ size_t select_workspace_bytes(int32_t max_rows, int32_t max_end, int32_t k, cons
   return rounded(segments * 4) + 2 * rounded(segments * static_cast<size_t>(k) * 4);
 }
 
-cudaError_t launch_select(const SelectRowsParams &params, const LaunchLimits &limits, cudaStream_t stream) {
+cudaError_t launch_select_portable(const SelectRowsParams &params, const LaunchLimits &limits, cudaStream_t stream) {
   if (params.rows.count <= 0) return cudaSuccess;
   Plan plan = {};
   plan.splits = plan_splits(params.rows.count, params.rows.max_key_end, limits);
-  plan.num_items = int64_t{params.rows.count} * plan.splits;
-  plan.shape = list_shape(params.out.k, variant().spare);
+  plan.num_items = static_cast<uint32_t>(params.rows.count) * static_cast<uint32_t>(plan.splits);
+  plan.shape = list_shape(params.out.k, kSpare);
   if (plan.splits > 1) {
     const auto segments = static_cast<size_t>(plan.num_items);
     auto *workspace = static_cast<uint8_t *>(params.workspace);
@@ -397,10 +384,8 @@ cudaError_t launch_select(const SelectRowsParams &params, const LaunchLimits &li
   config.blockDim = dim3(kListThreads);
   config.dynamicSmemBytes = list_bytes(plan.shape);
   config.stream = stream;
-  const cudaError_t error = cudaLaunchKernelEx(&config, variant().kernel, params, plan);
+  const cudaError_t error = cudaLaunchKernelEx(&config, select_kernel, params, plan);
   if (error != cudaSuccess || plan.splits == 1) return error;
-  plan.shape = list_shape(params.out.k, kMostSpare);
-  config.dynamicSmemBytes = list_bytes(plan.shape);
   config.gridDim = dim3(limits.grid(params.rows.count));
   return cudaLaunchKernelEx(&config, join_kernel, params, plan);
 }
