@@ -102,7 +102,8 @@ func (c *Cache) Close() error {
 
 // Begin opens a generation for the rows of batch: one forward through all layers. The previous one's publications are
 // gone, unless [BatchKeep] carries them over. The arrays of the batch, those of the pages too, must stay as they are
-// until the next Begin or Reset. On failure the previous generation is still open.
+// until the next Begin or Reset: change those that are used again, block tables for one, when the generation's last
+// operation has run, directly before Begin. On failure the previous generation is still open.
 //
 // Errors: [ErrInvalidArgument], [ErrNullPointer], [ErrOutOfRange], [ErrUnsupported].
 func (c *Cache) Begin(batch *Batch) error {

@@ -13,6 +13,9 @@ import "unsafe"
 // The C structs point at each other and at the arrays. All of it stays pinned until Close, since C may be given only
 // memory that points at nothing of Go's that is not pinned, and since the collector does not see what C structs refer to
 // by number. The arrays may be written between steps; other arrays need another Layer.
+//
+// Numbers are as fixed as arrays, that of NewKeys too. When requests come and go, keep the rows: one that is not in use
+// has KeyEnd 0 in the [Batch] and -1 in Slots.
 type Layer struct {
 	handle
 }

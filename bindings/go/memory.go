@@ -45,7 +45,8 @@ func (p DevicePtr[T]) IsNil() bool {
 	return p.host == nil && p.address == 0
 }
 
-// DeviceMemory is a [DevicePtr] whose elements have the type that a handle was made for.
+// DeviceMemory is a [DevicePtr] whose elements have the type that a handle was made for. Nothing checks that type, as
+// nothing checks the length: uint16 given to an indexer of [DtypeF32] is read beyond its end.
 type DeviceMemory interface {
 	store(a *arena, field unsafe.Pointer)
 }

@@ -79,9 +79,9 @@ def test_creation(context: ic.Context) -> None:
         ic.Context("gpu")
     for name in ("f64", "float64", np.dtype("float64"), "int32"):
         with pytest.raises(ValueError, match="no element type"):
-            ic.Indexer(context, num_heads=4, head_dim=32, dtype=name)  # type: ignore[arg-type]
+            ic.Indexer(context, num_heads=4, head_dim=32, dtype=name)
     for same in ("f32", "float32", np.float32, np.dtype("float32"), ic.DType.F32, 1):
-        assert ic.Indexer(context, num_heads=4, head_dim=32, dtype=same).dtype is ic.DType.F32  # type: ignore[arg-type]
+        assert ic.Indexer(context, num_heads=4, head_dim=32, dtype=same).dtype is ic.DType.F32
 
 
 def test_handles_of_another_context_do_not_fit(problem: Problem) -> None:
@@ -148,7 +148,7 @@ def test_workspaces(problem: Problem) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda p: {"queries": ic.Queries(p.q.astype(np.float64), p.w)}, "queries.q has elements of type '<f8'"),
+        (lambda p: {"queries": ic.Queries(p.q.astype(np.float64), p.w)}, "queries.q has elements of type '<f8'; needed: f32"),
         (lambda p: {"queries": ic.Queries(p.q.astype(np.float16), p.w)}, "queries.q has elements of type f16; needed: f32"),
         (lambda p: {"queries": ic.Queries(p.q[:, :3], p.w)}, "queries.q has the shape [2, 3, 32]; needed: [any, 4, 32]"),
         (lambda p: {"queries": ic.Queries(p.q.swapaxes(1, 2).copy().swapaxes(1, 2), p.w)}, "dense behind dimension 0"),

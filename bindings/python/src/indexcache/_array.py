@@ -254,14 +254,19 @@ def asarray(source: Any, *, stream: Any = None, name: str = "array") -> Array:
     stream: where it will be used. What its producer has enqueued on other streams comes first, as both CUDA protocols
     want; later writes are for the caller to order.
     """
+    return as_array(source, stream, name, "one of " + ", ".join(_ELEMENTS))
+
+
+def as_array(source: Any, stream: Any, name: str, needed: str) -> Array:
+    """asarray(), which says what element type is needed where there is one that the library does not know."""
     if isinstance(source, Array):
         return source
     if hasattr(source, "__array_interface__"):
-        return _from_interface(source, source.__array_interface__, (_dlpack.CPU, 0), name)
+        return _from_interface(source, source.__array_interface__, (_dlpack.CPU, 0), name, needed)
     if hasattr(source, "__dlpack__") and hasattr(source, "__dlpack_device__"):
-        return _from_dlpack(source, stream, name)
+        return _from_dlpack(source, stream, name, needed)
     if hasattr(source, "__cuda_array_interface__"):
-        return _from_cuda_interface(source, stream, name)
+        return _from_cuda_interface(source, stream, name, needed)
     try:
         view = memoryview(source)
     except TypeError:
@@ -269,17 +274,18 @@ def asarray(source: Any, *, stream: Any = None, name: str = "array") -> Array:
             f"{name}: {type(source).__name__} has none of __dlpack__, __array_interface__, __cuda_array_interface__ "
             "and the buffer protocol"
         ) from None
-    return _from_buffer(source, view, name)
+    return _from_buffer(source, view, name, needed)
 
 
-def _from_dlpack(source: Any, stream: Any, name: str) -> Array:
+def _from_dlpack(source: Any, stream: Any, name: str, needed: str) -> Array:
     device = source.__dlpack_device__()
     on_cuda = device[0] in (_dlpack.CUDA, _dlpack.CUDA_MANAGED)
     pointer = stream_pointer(stream)
     tensor = _dlpack.read(capsule := _dlpack.ask(source, (pointer or LEGACY) if on_cuda else None))
     dtype = _BY_CODE.get((tensor.code, tensor.bits))
     if dtype is None or tensor.lanes != 1:
-        raise refuse(f"{name} has DLPack type (code {tensor.code}, {tensor.bits} bits, {tensor.lanes} lanes)")
+        found = f"code {tensor.code}, {tensor.bits} bits, {tensor.lanes} lanes"
+        raise refuse(f"{name} has DLPack type ({found}); needed: {needed}")
     if tensor.copied:
         raise refuse(f"{name}: its producer made a copy, which the library would write in vain")
     strides = None if tensor.strides is None else tuple(s * _ELEMENTS[dtype].bytes for s in tensor.strides)
@@ -295,13 +301,13 @@ def _from_dlpack(source: Any, stream: Any, name: str) -> Array:
     )
 
 
-def _from_interface(source: Any, interface: dict[str, Any], device: tuple[int, int], name: str) -> Array:
+def _from_interface(source: Any, interface: dict[str, Any], device: tuple[int, int], name: str, needed: str) -> Array:
     """Both array interfaces, version 2 or 3."""
     if interface.get("mask") is not None:
         raise refuse(f"{name} has a mask")
     dtype = _BY_TYPESTR.get(interface["typestr"])
     if dtype is None:
-        raise refuse(f"{name} has elements of type {interface['typestr']!r}")
+        raise refuse(f"{name} has elements of type {interface['typestr']!r}; needed: {needed}")
     data = interface.get("data")
     if not isinstance(data, tuple):
         buffer = source if data is None else data
@@ -320,14 +326,14 @@ def _from_interface(source: Any, interface: dict[str, Any], device: tuple[int, i
     )
 
 
-def _from_cuda_interface(source: Any, stream: Any, name: str) -> Array:
+def _from_cuda_interface(source: Any, stream: Any, name: str, needed: str) -> Array:
     interface = source.__cuda_array_interface__
     pointer = interface["data"][0]
     try:  # the protocol does not name the device
         device = driver().device_of(pointer) if pointer else 0
     except RuntimeError as error:
         raise refuse(f"{name}: {pointer:#x} is not in the memory of a GPU: {error}") from None
-    array = _from_interface(source, interface, (_dlpack.CUDA, device), name)
+    array = _from_interface(source, interface, (_dlpack.CUDA, device), name, needed)
     array.stream = stream_pointer(stream)
     producer = interface.get("stream")
     if producer == 0:
@@ -337,10 +343,10 @@ def _from_cuda_interface(source: Any, stream: Any, name: str) -> Array:
     return array
 
 
-def _from_buffer(source: Any, view: memoryview, name: str) -> Array:
+def _from_buffer(source: Any, view: memoryview, name: str, needed: str) -> Array:
     dtype = _BY_FORMAT.get(view.format.lstrip("<=@"))
     if dtype is None or _ELEMENTS[dtype].bytes != view.itemsize:
-        raise refuse(f"{name} has elements of format {view.format!r}")
+        raise refuse(f"{name} has elements of format {view.format!r}; needed: {needed}")
     return Array(
         _address(view),
         tuple(view.shape or ()),
@@ -402,10 +408,10 @@ class Taker:
     ) -> Array:
         """The array, after comparing its type, shape (None = any extent), device and protection with what is wanted.
         The first `free` strides may be any; the dimensions behind them must be dense."""
-        array = asarray(source, stream=self.stream, name=name)
+        needed = dtype + "".join(f" or {bits}" for bits in _AS_BITS.get(dtype, ()))
+        array = as_array(source, self.stream, name, needed)
         if array.dtype != dtype and array.dtype not in _AS_BITS.get(dtype, ()):
-            bits = "".join(f" or {bits}" for bits in _AS_BITS.get(dtype, ()))
-            raise refuse(f"{name} has elements of type {array.dtype}; needed: {dtype}{bits}")
+            raise refuse(f"{name} has elements of type {array.dtype}; needed: {needed}")
         wanted = "[" + ", ".join("any" if n is None else str(n) for n in shape) + "]"
         if len(array.shape) != len(shape) or any(n is not None and n != m for n, m in zip(shape, array.shape)):
             raise refuse(f"{name} has the shape {list(array.shape)}; needed: {wanted}")

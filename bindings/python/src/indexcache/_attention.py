@@ -40,8 +40,10 @@ class Attention(Handle):
 
         out[t, h] = sum_j softmax_j(scale * q[t, h] . kv[j]) * kv[j][0 : d_latent]      j over the row's indices
 
-    num_heads: query heads. d_latent: a multiple of 16 up to 1024. d_rope: up to 256, or 0. softmax_scale: positive.
+    num_heads: query heads. d_latent: a multiple of 16 up to 1024. d_rope: a multiple of 16 up to 256, or 0.
+    softmax_scale: positive.
     kv_dtype: "f32", "bf16" or "e4m3" (656-byte tokens). q_dtype, out_dtype: "f32" or "bf16"; out_dtype None = q_dtype.
+    Types may be a DType or a dtype of numpy or torch, too.
     """
 
     def __init__(
@@ -51,10 +53,10 @@ class Attention(Handle):
         num_heads: int,
         d_latent: int,
         d_rope: int,
-        kv_dtype: DType | str,
-        q_dtype: DType | str,
+        kv_dtype: Any,
+        q_dtype: Any,
         softmax_scale: float,
-        out_dtype: DType | str | None = None,
+        out_dtype: Any = None,
     ) -> None:
         self.context = context
         self.num_heads = num_heads

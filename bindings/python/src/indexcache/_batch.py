@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import _ffi
-from ._array import Array, address, asarray, refuse, row_stride
+from ._array import Array, address, as_array, refuse, row_stride
 from ._context import Context
 from ._types import BatchFlags, Layout
 
 
 @dataclass(frozen=True)
 class BlockTable:
-    """Logical block -> physical page, one row per sequence.
+    """Logical block -> physical page, one row per sequence; one table serves the pools of all layers.
 
-    pages: [num_seqs, num_blocks] i32; -1 = the page is not there. Rows may have any stride.
+    pages: [num_seqs, num_blocks] i32; -1 = the page is not there, its keys are seen by nobody. Any row stride.
     page_tokens: keys of a page: 1, 16, 32, 64 (the fast one) or 128.
     """
 
@@ -30,8 +30,12 @@ class BlockTable:
 class Pool:
     """Memory that holds one vector per key: index keys, or the latent KV of MLA, of one layer.
 
+    Index keys are written through NewKeys or Indexer.prepare_keys(). Latent KV is written by the caller alone, before
+    the layer that reads it is called.
+
     data: [capacity, ...]: one vector (contiguous) or one page of page_tokens vectors (paged) behind the other; only the
-    first stride may be more than dense. Index keys: D elements of the indexer's type; an e4m3 page is page_tokens * D
+    first stride may be more than dense. Paged that is [pages, page_tokens, D]; pages longer than the page_tokens of the
+    batch's block table are used in part. Index keys: D elements of the indexer's type; an e4m3 page is page_tokens * D
     bytes and then page_tokens fp32 scales, given as u8 or e4m3. KV: d_latent + d_rope elements of kv_dtype, or
     656 bytes (u8) for e4m3.
     layout: "paged" or "contiguous". scales: [capacity] f32, contiguous e4m3 index keys only.
@@ -187,7 +191,7 @@ class Vector:
 def native_pool(pool: Pool, vector: Vector, taker: Any, name: str, written: bool) -> tuple[_ffi.ic_pool, int]:
     """The C struct, and vectors per entry of the pool (1, or page_tokens)."""
     layout = layout_of(pool.layout)
-    data: Array = asarray(pool.data, stream=taker.stream, name=f"{name}.data")
+    data: Array = as_array(pool.data, taker.stream, f"{name}.data", vector.dtype)
     if len(data.shape) < 2:
         raise refuse(f"{name}.data has the shape {list(data.shape)}; needed: [capacity, ...]")
     data = taker.take(data, f"{name}.data", vector.dtype, data.shape, written=written, free=1)

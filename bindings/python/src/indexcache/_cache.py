@@ -18,7 +18,7 @@ from ._library import check, lib
 from ._schedule import Schedule
 from ._stream import stream_pointer
 from ._topk import TopK
-from ._types import CacheFlags, CacheInfo, ExportFlags, ExportHeader, Fault, ImportFlags, Layout, Memory
+from ._types import CacheFlags, CacheInfo, ExportFlags, ExportHeader, Fault, ImportFlags, LayerMode, Layout, Memory
 from ._view import IndexView
 
 
@@ -109,7 +109,7 @@ class Cache(Handle):
         keys: Pool | None = None,
         new_keys: NewKeys | None = None,
         attention: AttentionInputs | None = None,
-        mode: Any = None,
+        mode: LayerMode | str | None = None,
         row_begin: int = 0,
         row_count: int = ALL_ROWS,
         hint: Any = None,
@@ -123,7 +123,8 @@ class Cache(Handle):
         "full" or "shared" force it. row_begin, row_count: the part, ALL_ROWS = to the end of the batch.
         hint: [rows, k_padded] i32, a guess of the selection. workspace: forward_workspace_size() bytes, aligned to 256
         (empty() makes it); a Shared layer without new_keys and attention needs none. Arrays may have more rows than the
-        batch; the first ones are used. stream: where the arrays' producers must be waited for, see asarray().
+        batch; the first ones are used. (Of new_keys all are: those not wanted have slot -1.)
+        stream: where the arrays' producers must be waited for, see asarray().
         """
         _ = self._open
         idle = queries is None and new_keys is None and attention is None
@@ -252,8 +253,9 @@ class Cache(Handle):
     ) -> ExportHeader:
         """Publishes an exported block in the current generation, and returns what it says of itself.
 
-        block: host memory, aligned to 8; on CUDA it must not change before the stream has copied it. publish_layer: None = the source layer of the block. any_schedule: accept one of
-        another schedule. same_numerics: refuse one of another arithmetic.
+        block: host memory, aligned to 8; on CUDA it must not change before the stream has copied it.
+        publish_layer: None = the source layer of the block. any_schedule: accept one of another schedule.
+        same_numerics: refuse one of another arithmetic.
         """
         taker = Taker((_dlpack.CPU, 0))
         array = taker.check(asarray(block, name="block"), "block", False, 0)

@@ -35,11 +35,12 @@ class Indexer(Handle):
 
         I[t, s] = ks[s] * sum_h w[t, h] * relu(sum_d q[t, h, d] * k[s, d])
 
-    num_heads: H, 1 to 128. head_dim: D, 32, 64 or 128. dtype: of q and the keys: "f32", "f16", "bf16" or "e4m3".
+    num_heads: H, 1 to 128. head_dim: D, 32, 64 or 128. dtype: of q and the keys: "f32", "f16", "bf16" or "e4m3", or
+    a DType, or that dtype of numpy or torch.
     Fold H^-1/2, D^-1/2 and, for e4m3, the scale of q into w (or give the latter as q_scale).
     """
 
-    def __init__(self, context: Context, *, num_heads: int, head_dim: int, dtype: DType | str) -> None:
+    def __init__(self, context: Context, *, num_heads: int, head_dim: int, dtype: Any) -> None:
         self.context = context
         self.num_heads = num_heads
         self.head_dim = head_dim
@@ -240,6 +241,9 @@ class NewKeys:
 
     keys: [count, D] of the indexer's type, any stride. slots: [count] i64: page * page_tokens + offset or a vector
     number; -1 = skip. scales: [count] f32, e4m3 only.
+
+    All count keys are written, however many rows the batch has: where a call is used again with fewer rows, set the
+    slots behind them to -1, or old ones write into pages that others may have by now.
     """
 
     keys: Any

@@ -17,7 +17,8 @@ from ._types import Engine, LayerInfo, ScheduleFlags, ScheduleInfo, Status
 class Schedule(Handle):
     """A resolved schedule; immutable, and needs no context.
 
-    num_layers: layers of the stack without MTP layers; 0 = as in the config. num_mtp_layers: behind the stack.
+    num_layers: layers of the stack without MTP layers; 0 = as in the config; a pattern alone does not say it.
+    num_mtp_layers: behind the stack.
     config: a Hugging Face config.json as text or as its dictionary.
     indexer_layers: ids of the layers that have indexer weights, ascending; None = the config, else all.
     pattern: "FSFS...", one letter per sparse layer; or freq and offset: layer l is Full iff

@@ -50,7 +50,8 @@ impl<'a> Pool<'a> {
         Self::new().layout(Layout::CONTIGUOUS).data(data).capacity(capacity)
     }
 
-    /// `capacity` pages, found through a block table of the batch.
+    /// `capacity` pages (not vectors), found through entry `block_table`, from 0, of
+    /// [`Batch::block_tables`](crate::Batch::block_tables), which also says how many keys a page has.
     #[must_use]
     pub fn paged(data: impl Into<DeviceMut<'a, c_void>>, capacity: i64, block_table: i32) -> Self {
         Self::new().layout(Layout::PAGED).data(data).capacity(capacity).block_table(block_table)
