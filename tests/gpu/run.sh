@@ -120,7 +120,8 @@ run_step() {
   local kind=$1 name=$2 begin status=0
   shift 2
   wanted "$name" || return 0
-  echo "== $name: $*" | tee "$work/$name.log"
+  local shown=${*//"$folder"\//}
+  echo "== $name: ${shown//"$work"\//}" | tee "$work/$name.log"
   begin=$(date +%s.%N)
   timeout 300 "$@" >>"$work/$name.log" 2>&1 </dev/null || status=$?
   printf '%s\t%s\t%s\t%s\t%s\n' "$name" "$kind" "$status" "$(echo "$(date +%s.%N) $begin" | awk '{print $1 - $2}')" \
