@@ -9,20 +9,16 @@ namespace ic {
 /// What multiplies and adds, and in which order: two paths of one family and element type give the same bits.
 enum class ScoreFamily : uint8_t {
   /// Elements widened to fp32 exactly; one chain of fused multiply-adds over d ascending from +0; relu; one chain over
-  /// h
-  /// ascending from +0 with w' = fl(w * q_scale); times the key's scale where there is one; -0 to +0, NaN to -inf.
-  /// Every
-  /// level of the CPU backend, and the CUDA cores of every GPU.
+  /// h ascending from +0 with w' = fl(w * q_scale); times the key's scale where there is one; -0 to +0, NaN to -inf.
+  /// Every level of the CPU backend, and the CUDA cores of every GPU.
   kFmaChain = 1,
   /// Tensor cores of a GPU by mma.sync m16n8k16, keys on m and heads on n: fp16 or bf16 operands (e4m3 widened to fp16
   /// exactly), fp32 accumulators from +0 over d ascending in steps of 16. Product k of a step is d = k; for e4m3, where
   /// a lane reads four codes at once, d = 4 (k % 8 / 2) + k % 2 + 2 (k / 8). Then relu; the head sum of four lanes,
-  /// each
-  /// a chain of fused multiply-adds from +0 over h ascending of the heads with h / 2 % 4 == lane, heads padded to a
-  /// multiple of 8 by zeros, w' = fl(w * q_scale); (lane 0 + lane 1) + (lane 2 + lane 3); times the key's scale where
-  /// there is one; -0 to +0, NaN to -inf. How one instruction adds its 16 products is the chip's affair, so the id
-  /// names
-  /// the chip's family.
+  /// each a chain of fused multiply-adds from +0 over h ascending of the heads with h / 2 % 4 == lane, heads padded to
+  /// a multiple of 8 by zeros, w' = fl(w * q_scale); (lane 0 + lane 1) + (lane 2 + lane 3); times the key's scale
+  /// where there is one; -0 to +0, NaN to -inf. How one instruction adds its 16 products is the chip's affair, so the
+  /// id names the chip's family.
   kMmaSync = 2,
 };
 

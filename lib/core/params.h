@@ -64,10 +64,9 @@ struct SelectionOut {
 
 /// What becomes of the columns of a row that hold no visible key.
 enum class OtherColumns : int32_t {
-  kKeep = 0,   // stay as they are
-  kClean = 1,  // -inf
-  kMarkAbsent =
-      2  // those inside the row's range (keys that are not there) become NaN, the others stay: for a selection
+  kKeep = 0,        // stay as they are
+  kClean = 1,       // -inf
+  kMarkAbsent = 2,  // keys inside the row's range that are not there become NaN, the rest stays: for a selection
 };
 
 /// Scores of every visible key into a caller's matrix: scores[r][s - first_column].
