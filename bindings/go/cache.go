@@ -299,7 +299,7 @@ func (c *Cache) ExportSize(numRows int32, flags ExportFlags) (int, error) {
 }
 
 // Export writes the publication of a source layer as logical indices into buffer, aligned to 8: for another pipeline
-// stage, prefill-decode transfer, or a recording.
+// stage, prefill-decode transfer, or a recording. A Go slice is host memory; on CUDA the call then waits for the stream.
 //
 // Errors: [ErrAnyStale], [ErrBufferTooSmall], [ErrInvalidArgument].
 func (c *Cache) Export(sourceLayer int32, flags ExportFlags, location Memory, buffer Buffer, stream Stream) error {
@@ -307,7 +307,7 @@ func (c *Cache) Export(sourceLayer int32, flags ExportFlags, location Memory, bu
 		return err
 	}
 	defer c.leave()
-	a := c.host.arena()
+	a := newArena(c.host.cuda && location == MemoryDevice) // what is not pinned by CUDA is there when the call returns
 	defer a.end()
 	data := new(unsafe.Pointer)
 	buffer.store(a, unsafe.Pointer(data))
@@ -329,13 +329,10 @@ func (c *Cache) Import(
 		return header, err
 	}
 	defer c.leave()
-	a := c.host.arena()
+	a := newArena(false) // host memory, which CUDA has taken over when the call returns unless it was pinned for it
 	defer a.end()
 	data := new(unsafe.Pointer)
 	buffer.store(a, unsafe.Pointer(data))
-	if a.err != nil {
-		return header, a.err
-	}
 	var raw C.ic_export_header
 	err = check(C.ic_go_cache_import(c.raw(), C.int32_t(publishLayer), C.uint32_t(flags), *data,
 		C.size_t(buffer.size), &raw, C.uintptr_t(stream)))

@@ -134,15 +134,17 @@ func best(q, w, keys []float32, count int) []int32 {
 // workspace for whatever a size function says.
 func workspace(t testing.TB, size int, err error) Buffer {
 	t.Helper()
-	return NewBuffer(must(t, size, err))
+	return memory(t, must(t, size, err))
 }
 
-func contiguous(keys []float32, width int) *Pool {
-	return &Pool{Data: Host(keys), Capacity: int64(len(keys) / width), Layout: LayoutContiguous}
+func contiguous(t testing.TB, keys []float32, width int) *Pool {
+	t.Helper()
+	return &Pool{Data: on(t, keys), Capacity: int64(len(keys) / width), Layout: LayoutContiguous}
 }
 
-func oneRow(keyEnd int32) *Batch {
-	return &Batch{NumRows: 1, NumSeqs: 1, MaxKeyEnd: keyEnd, KeyEnd: Host([]int32{keyEnd})}
+func oneRow(t testing.TB, keyEnd int32) *Batch {
+	t.Helper()
+	return &Batch{NumRows: 1, NumSeqs: 1, MaxKeyEnd: keyEnd, KeyEnd: on(t, []int32{keyEnd})}
 }
 
 func equal[T any](t testing.TB, value, expected []T, same func(a, b T) bool) {

@@ -69,24 +69,24 @@ func (b *loopTable) gather(t *testing.T, pool []float32, width, row, count int) 
 	return vectors
 }
 
-func newLoopLayer(t *testing.T, h *handles, id int, slots []int64, memory Buffer) *loopLayer {
+func newLoopLayer(t *testing.T, h *handles, id int, slots []int64, scratch Buffer) *loopLayer {
 	t.Helper()
 	l := &loopLayer{
 		kv:    make([]float32, loopPages*loopTokens*kvWidth),
 		query: make([]float32, loopRows*kvWidth), out: make([]float32, loopRows*latent),
 	}
 	args := &ForwardArgs{
-		Layer: int32(id), RowCount: AllRows, Workspace: memory,
+		Layer: int32(id), RowCount: AllRows, Workspace: scratch,
 		Attention: &AttentionArgs{
-			Q: Host(l.query), KV: &Pool{Data: Host(l.kv), Capacity: loopPages, Layout: LayoutPaged}, Out: Host(l.out),
+			Q: on(t, l.query), KV: &Pool{Data: on(t, l.kv), Capacity: loopPages, Layout: LayoutPaged}, Out: on(t, l.out),
 		},
 	}
 	if got(h.schedule.Layer(int32(id)))(t).Mode == LayerFull {
 		l.keys, l.newKeys = make([]float32, loopPages*loopTokens*dim), make([]float32, loopRows*dim)
 		l.q, l.w = make([]float32, loopRows*heads*dim), make([]float32, loopRows*heads)
-		args.Queries = &Queries{Q: Host(l.q), W: Host(l.w)}
-		args.Keys = &Pool{Data: Host(l.keys), Capacity: loopPages, Layout: LayoutPaged}
-		args.NewKeys = &NewKeys{Keys: Host(l.newKeys), Slots: Host(slots), Count: loopRows}
+		args.Queries = &Queries{Q: on(t, l.q), W: on(t, l.w)}
+		args.Keys = &Pool{Data: on(t, l.keys), Capacity: loopPages, Layout: LayoutPaged}
+		args.NewKeys = &NewKeys{Keys: on(t, l.newKeys), Slots: on(t, slots), Count: loopRows}
 	}
 	var err error
 	l.arguments, err = NewLayer(h.context, args)
@@ -103,13 +103,13 @@ func TestDecodeOfSeveralRequestsOverPages(t *testing.T) {
 			}
 		}
 	}
-	h := all(t, cpu(t), loopPattern, loopRows)
+	h := all(t, here(t), loopPattern, loopRows)
 	size, err := h.cache.ForwardWorkspaceSize(loopRows, loopBlocks*loopTokens)
-	memory := workspace(t, size, err)
+	scratch := workspace(t, size, err)
 	slots := make([]int64, loopRows)
 	layers := make([]*loopLayer, len(loopPattern))
 	for id := range layers {
-		layers[id] = newLoopLayer(t, h, id, slots, memory)
+		layers[id] = newLoopLayer(t, h, id, slots, scratch)
 		fill(layers[id].keys, layers[id].kv) // the prompts, wherever they lie
 	}
 	table := &loopTable{free: []int32{3, 0, 4, 1, 2}}
@@ -141,40 +141,43 @@ func TestDecodeOfSeveralRequestsOverPages(t *testing.T) {
 		}
 		ok(t, h.cache.Begin(&Batch{
 			NumRows: loopRows, NumSeqs: loopRows, MaxKeyEnd: loopBlocks * loopTokens,
-			RowSeq: Host(rowSeq), KeyEnd: Host(keyEnd),
-			BlockTables: []BlockTable{{Pages: Host(table.pages[:]), NumBlocks: loopBlocks, PageTokens: loopTokens}},
+			RowSeq: on(t, rowSeq), KeyEnd: on(t, keyEnd),
+			BlockTables: []BlockTable{{Pages: on(t, table.pages[:]), NumBlocks: loopBlocks, PageTokens: loopTokens}},
 		}))
 		for id, l := range layers {
 			if step == 3 && id == 3 {
 				continue // forgotten: layer 4 has to notice
 			}
 			fill(l.q, l.w, l.newKeys, l.query)
-			view, err := h.cache.ForwardLayer(l.arguments, DefaultStream)
+			upload(t)
+			view, err := h.cache.ForwardLayer(l.arguments, stream(t))
 			if errors.Is(err, ErrAnyStale) { // run the source now, and once more
 				stale++
 				source := layers[got(h.schedule.Layer(int32(id)))(t).SourceLayer]
 				fill(source.q, source.w, source.newKeys, source.query)
-				got(h.cache.ForwardLayer(source.arguments, DefaultStream))(t)
-				view, err = h.cache.ForwardLayer(l.arguments, DefaultStream)
+				upload(t)
+				got(h.cache.ForwardLayer(source.arguments, stream(t)))(t)
+				view, err = h.cache.ForwardLayer(l.arguments, stream(t))
 			}
 			ok(t, err)
+			download(t)
 			source := layers[view.SourceLayer]
-			for row, count := range keyEnd {
-				keys := table.gather(t, source.keys, dim, row, int(count))
-				want := best(source.q[row*heads*dim:], source.w[row*heads:], keys, int(count))
-				if chosen := view.Row(row); !slices.Equal(chosen, want) {
-					t.Errorf("step %d, layer %d, row %d: %v instead of %v", step, id, row, chosen, want)
+			for number, count := range keyEnd {
+				keys := table.gather(t, source.keys, dim, number, int(count))
+				want := best(source.q[number*heads*dim:], source.w[number*heads:], keys, int(count))
+				if chosen := row(t, &view, number); !slices.Equal(chosen, want) {
+					t.Errorf("step %d, layer %d, row %d: %v instead of %v", step, id, number, chosen, want)
 				}
-				kv := table.gather(t, l.kv, kvWidth, row, int(count))
-				for d, value := range attended(l.query[row*kvWidth:], kv, want) {
-					if math.Abs(value-float64(l.out[row*latent+d])) > 1e-5 {
-						t.Errorf("step %d, layer %d, row %d: out[%d] is %g", step, id, row, d, l.out[row*latent+d])
+				kv := table.gather(t, l.kv, kvWidth, number, int(count))
+				for d, value := range attended(l.query[number*kvWidth:], kv, want) {
+					if math.Abs(value-float64(l.out[number*latent+d])) > 1e-5 {
+						t.Errorf("step %d, layer %d, row %d: out[%d] is %g", step, id, number, d, l.out[number*latent+d])
 					}
 				}
 			}
 		}
 	}
-	if faults := got(h.cache.Faults(true, DefaultStream))(t); stale != 1 || faults != 0 || length != end {
+	if faults := got(h.cache.Faults(true, stream(t)))(t); stale != 1 || faults != 0 || length != end {
 		t.Errorf("%d stale calls, faults %#x, lengths %v", stale, faults, length)
 	}
 }

@@ -35,7 +35,7 @@ func TestStatusesAreErrors(t *testing.T) {
 }
 
 func TestDescriptions(t *testing.T) {
-	context := cpu(t)
+	context := here(t)
 	_, err := NewContext(&ContextDesc{})
 	refused(t, err, ErrInvalidArgument, "backend", "0")
 	_, err = NewContext(nil)
@@ -63,7 +63,7 @@ func TestDescriptions(t *testing.T) {
 }
 
 func TestHandlesOfTwoContexts(t *testing.T) {
-	one, other := all(t, cpu(t), "FS", 1), all(t, cpu(t), "FS", 1)
+	one, other := all(t, here(t), "FS", 1), all(t, here(t), "FS", 1)
 	_, err := NewCache(one.context, &CacheDesc{Schedule: one.schedule, Indexer: one.indexer, Topk: other.topk, MaxRows: 1})
 	refused(t, err, ErrHandleMismatch, "topk")
 }
@@ -88,36 +88,34 @@ func TestADeviceThatIsNotThere(t *testing.T) {
 }
 
 func TestASharedLayerBeforeItsSource(t *testing.T) {
-	h := all(t, cpu(t), "FSFS", 1)
+	h := all(t, here(t), "FSFS", 1)
 	_, err := h.cache.View(0)
 	refused(t, err, ErrNoBatch, "ic_cache_begin")
-	ok(t, h.cache.Begin(oneRow(8)))
+	ok(t, h.cache.Begin(oneRow(t, 8)))
 	shared := &ForwardArgs{Layer: 1, RowCount: AllRows}
-	_, err = h.cache.Forward(shared, DefaultStream)
+	_, err = h.cache.Forward(shared, stream(t))
 	refused(t, err, ErrStaleUnpublished, "layer 0")
 	size, err := h.cache.ForwardWorkspaceSize(1, 8)
 	full := &ForwardArgs{
 		RowCount: AllRows, Workspace: workspace(t, size, err),
-		Queries: &Queries{Q: Host(numbers(heads*dim, 1)), W: Host(numbers(heads, 2))},
-		Keys:    contiguous(numbers(8*dim, 3), dim),
+		Queries: &Queries{Q: on(t, numbers(heads*dim, 1)), W: on(t, numbers(heads, 2))},
+		Keys:    contiguous(t, numbers(8*dim, 3), dim),
 	}
-	if view := got(h.cache.Forward(full, DefaultStream))(t); len(view.Row(0)) != topK {
-		t.Error(view.Row(0))
+	if view := got(h.cache.Forward(full, stream(t)))(t); len(row(t, &view, 0)) != topK {
+		t.Error(row(t, &view, 0))
 	}
-	if view := got(h.cache.Forward(shared, DefaultStream))(t); view.SourceLayer != 0 {
+	if view := got(h.cache.Forward(shared, stream(t)))(t); view.SourceLayer != 0 {
 		t.Error(view.SourceLayer)
 	}
-	_, err = h.cache.Forward(full, DefaultStream)
+	_, err = h.cache.Forward(full, stream(t))
 	refused(t, err, ErrPartOverlap, "layer 0")
-	ok(t, h.cache.Begin(oneRow(8)))
-	_, err = h.cache.Forward(shared, DefaultStream)
+	ok(t, h.cache.Begin(oneRow(t, 8)))
+	_, err = h.cache.Forward(shared, stream(t))
 	refused(t, err, ErrStale, "layer 0")
 	if !errors.Is(err, ErrAnyStale) {
 		t.Error(err)
 	}
-	_, err = h.cache.Forward(full, Stream(8)) // the CPU has one stream only
-	refused(t, err, ErrInvalidArgument, "stream")
-	_, err = h.cache.Forward(nil, DefaultStream)
+	_, err = h.cache.Forward(nil, stream(t))
 	refused(t, err, ErrNullPointer, "args")
 	ok(t, h.cache.Reset())
 	if info := got(h.cache.Info())(t); info.NumRows != -1 {
@@ -125,41 +123,95 @@ func TestASharedLayerBeforeItsSource(t *testing.T) {
 	}
 }
 
-func TestValuesAndMemory(t *testing.T) {
-	h := all(t, cpu(t), "FS", 2)
-	refused(t, h.cache.Begin(&Batch{NumRows: 1, NumSeqs: 1, MaxKeyEnd: 8, KeyEnd: Host([]int32{9})}),
-		ErrOutOfRange, "key_end", "9", "8")
-	refused(t, h.cache.Begin(&Batch{NumRows: 3, NumSeqs: 1, MaxKeyEnd: 8, KeyEnd: Host([]int32{8, 8, 8})}),
-		ErrInvalidArgument, "num_rows", "3", "2")
-	refused(t, h.cache.Begin(&Batch{Flags: BatchTreeDraft | BatchKeep}), ErrUnsupported, "TREE_DRAFT")
-	refused(t, h.cache.Begin(&Batch{NumRows: 1, NumSeqs: 1, MaxKeyEnd: 8}), ErrNullPointer, "key_end")
-	ok(t, h.cache.Begin(oneRow(8)))
-	size := got(h.cache.ForwardWorkspaceSize(1, 8))(t)
-	memory := NewBuffer(size + 8)
-	args := func(workspace Buffer) *ForwardArgs {
-		return &ForwardArgs{
-			RowCount: AllRows, Workspace: workspace,
-			Queries: &Queries{Q: Host(numbers(heads*dim, 1)), W: Host(numbers(heads, 2))},
-			Keys:    contiguous(numbers(8*dim, 3), dim),
-		}
-	}
-	_, err := h.cache.Forward(args(HostBuffer(memory.Bytes()[:256])), DefaultStream)
-	refused(t, err, ErrWorkspaceTooSmall, "256", strconv.Itoa(size))
-	_, err = h.cache.Forward(args(HostBuffer(memory.Bytes()[8:])), DefaultStream)
-	refused(t, err, ErrMisaligned, "256")
-	_, err = h.cache.Forward(args(DeviceBuffer(0, size)), DefaultStream)
-	refused(t, err, ErrNullPointer, "workspace")
-	outside := args(memory)
-	outside.Keys = contiguous(numbers(4*dim, 3), dim)
-	_, err = h.cache.Forward(outside, DefaultStream)
+func TestTheCPUHasOneStream(t *testing.T) {
+	h := all(t, cpu(t), "FS", 1)
+	ok(t, h.cache.Begin(&Batch{NumRows: 1, NumSeqs: 1, MaxKeyEnd: 8, KeyEnd: Host([]int32{8})}))
+	_, err := h.cache.Forward(&ForwardArgs{Layer: 1, RowCount: AllRows}, Stream(8))
+	refused(t, err, ErrInvalidArgument, "stream")
+}
+
+func TestTheCPULooksAtValuesFirst(t *testing.T) {
+	h, p := all(t, cpu(t), "FS", 1), newProblem(1, 4)
+	batch := &Batch{NumRows: 1, NumSeqs: 1, MaxKeyEnd: 8, KeyEnd: Host([]int32{9})}
+	refused(t, h.cache.Begin(batch), ErrOutOfRange, "key_end", "9", "8")
+	batch.KeyEnd = Host([]int32{8})
+	ok(t, h.cache.Begin(batch))
+	_, err := h.cache.Forward(&ForwardArgs{
+		RowCount: AllRows, Workspace: NewBuffer(got(h.cache.ForwardWorkspaceSize(1, 8))(t)),
+		Queries: &Queries{Q: Host(p.q), W: Host(p.w)},
+		Keys:    &Pool{Data: Host(p.keys), Capacity: 4, Layout: LayoutContiguous},
+	}, DefaultStream)
 	refused(t, err, ErrOutOfRange, "keys")
-	if memory.Size() != size+8 {
-		t.Error(memory.Size())
+}
+
+// The CPU looks when the batch begins, a GPU when a layer runs.
+func TestValuesInDeviceMemory(t *testing.T) {
+	h, p := all(t, withFlags(t, ContextCheckValues), "FS", 1), newProblem(1, 8)
+	err := h.cache.Begin(&Batch{NumRows: 1, NumSeqs: 1, MaxKeyEnd: 8, KeyEnd: on(t, []int32{9})})
+	if onCUDA(t) {
+		ok(t, err)
+		_, err = h.cache.Forward(p.full(t, 0, memory(t, got(h.cache.ForwardWorkspaceSize(1, 8))(t))), stream(t))
+	}
+	refused(t, err, ErrOutOfRange, "key_end")
+	if _, err := h.cache.View(0); err == nil {
+		t.Error("published")
 	}
 }
 
+// Slices and rows of views are for the CPU: on a GPU operations go on after the call, and read GPU memory.
+func TestSlicesAreMemoryOfTheCPU(t *testing.T) {
+	h, p := all(t, here(t), "FS", 1), newProblem(1, 8)
+	same := func(err error) {
+		t.Helper()
+		if onCUDA(t) {
+			refused(t, err, ErrInvalidArgument, "Go slice", "CUDA")
+		} else {
+			ok(t, err)
+		}
+	}
+	same(h.cache.Begin(&Batch{NumRows: 1, NumSeqs: 1, MaxKeyEnd: 8, KeyEnd: Host([]int32{8})}))
+	ok(t, h.cache.Begin(oneRow(t, 8)))
+	full := p.full(t, 0, memory(t, got(h.cache.ForwardWorkspaceSize(1, 8))(t)))
+	full.Queries.W = Host(p.w)
+	_, err := h.cache.Forward(full, stream(t))
+	same(err)
+	ok(t, h.cache.Begin(oneRow(t, 8)))
+	full.Queries.W = on(t, p.w)
+	view := got(h.cache.Forward(full, stream(t)))(t)
+	defer func() {
+		if said, _ := recover().(string); strings.Contains(said, "GPU memory") != onCUDA(t) {
+			t.Error(said)
+		}
+	}()
+	sameIndices(t, view.Row(0), p.expected(0, 8))
+}
+
+func TestValuesAndMemory(t *testing.T) {
+	h := all(t, here(t), "FS", 2)
+	refused(t, h.cache.Begin(&Batch{NumRows: 3, NumSeqs: 1, MaxKeyEnd: 8, KeyEnd: on(t, []int32{8, 8, 8})}),
+		ErrInvalidArgument, "num_rows", "3", "2")
+	refused(t, h.cache.Begin(&Batch{Flags: BatchTreeDraft | BatchKeep}), ErrUnsupported, "TREE_DRAFT")
+	refused(t, h.cache.Begin(&Batch{NumRows: 1, NumSeqs: 1, MaxKeyEnd: 8}), ErrNullPointer, "key_end")
+	ok(t, h.cache.Begin(oneRow(t, 8)))
+	size := got(h.cache.ForwardWorkspaceSize(1, 8))(t)
+	space := NewBuffer(size + 8).Bytes()
+	args := func(workspace Buffer) *ForwardArgs {
+		return &ForwardArgs{
+			RowCount: AllRows, Workspace: workspace,
+			Queries: &Queries{Q: on(t, numbers(heads*dim, 1)), W: on(t, numbers(heads, 2))},
+			Keys:    contiguous(t, numbers(8*dim, 3), dim),
+		}
+	}
+	_, err := h.cache.Forward(args(part(t, space, 0, 256)), stream(t))
+	refused(t, err, ErrWorkspaceTooSmall, "256", strconv.Itoa(size))
+	_, err = h.cache.Forward(args(part(t, space, 8, size)), stream(t))
+	refused(t, err, ErrMisaligned, "256")
+	_, err = h.cache.Forward(args(DeviceBuffer(0, size)), stream(t))
+	refused(t, err, ErrNullPointer, "workspace")
+}
+
 func TestSizesOfWorkspaces(t *testing.T) {
-	h := all(t, cpu(t), "FS", 2)
+	h := all(t, here(t), "FS", 2)
 	for word, sizes := range map[string][]func(int32, int32) (int, error){
 		"max_rows": {
 			h.indexer.ScoresWorkspaceSize, h.topk.SelectWorkspaceSize, h.topk.MergeWorkspaceSize,
@@ -184,12 +236,12 @@ func TestSizesOfWorkspaces(t *testing.T) {
 }
 
 func TestClosedHandles(t *testing.T) {
-	h := all(t, cpu(t), "FS", 1)
-	ok(t, h.cache.Begin(oneRow(4)))
+	h := all(t, here(t), "FS", 1)
+	ok(t, h.cache.Begin(oneRow(t, 4)))
 	layer := got(NewLayer(h.context, &ForwardArgs{Layer: 1, RowCount: AllRows}))(t)
 	ok(t, layer.Close())
 	ok(t, layer.Close())
-	_, err := h.cache.ForwardLayer(layer, DefaultStream)
+	_, err := h.cache.ForwardLayer(layer, stream(t))
 	refused(t, err, ErrNullPointer, "args")
 	ok(t, h.schedule.Close())
 	_, err = h.schedule.Pattern()

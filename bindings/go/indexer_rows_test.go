@@ -50,15 +50,12 @@ func tensor[T float32 | int32](t *testing.T, file tensors, name string, shape ..
 
 // Rows of a trained model select what transformers selected: tests/vectors/indexer.
 func TestIndexerRows(t *testing.T) {
-	for name, desc := range map[string]ContextDesc{
-		"best instruction level":  {Backend: BackendCPU},
-		"portable, on one thread": {Backend: BackendCPU, CPUISA: CPUISAPortable, NumThreads: 1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			context, err := NewContext(&desc)
-			selectsWhatTransformersSelected(t, closing(t, context, err))
-		})
-	}
+	selectsWhatTransformersSelected(t, here(t))
+}
+
+func TestIndexerRowsOfThePortableLevel(t *testing.T) {
+	context, err := NewContext(&ContextDesc{Backend: BackendCPU, CPUISA: CPUISAPortable, NumThreads: 1})
+	selectsWhatTransformersSelected(t, closing(t, context, err))
 }
 
 func selectsWhatTransformersSelected(t *testing.T, context *Context) {
@@ -76,23 +73,23 @@ func selectsWhatTransformersSelected(t *testing.T, context *Context) {
 	cache, err := NewCache(context, &CacheDesc{Schedule: schedule, Indexer: indexer, Topk: topk, MaxRows: rows})
 	closing(t, cache, err)
 	size, err := cache.ForwardWorkspaceSize(rows, count)
-	ok(t, cache.Begin(&Batch{NumRows: rows, NumSeqs: 1, MaxKeyEnd: count, KeyEnd: Host(keyEnd)}))
+	ok(t, cache.Begin(&Batch{NumRows: rows, NumSeqs: 1, MaxKeyEnd: count, KeyEnd: on(t, keyEnd)}))
 	_, err = cache.Forward(&ForwardArgs{
 		Layer: 0, RowCount: AllRows, Workspace: workspace(t, size, err),
 		Queries: &Queries{
-			Q: Host(tensor[float32](t, file, "q", rows, 4, 32)), W: Host(tensor[float32](t, file, "w", rows, 4)),
+			Q: on(t, tensor[float32](t, file, "q", rows, 4, 32)), W: on(t, tensor[float32](t, file, "w", rows, 4)),
 		},
-		Keys: contiguous(tensor[float32](t, file, "keys", count, 32), 32),
-	}, DefaultStream)
+		Keys: contiguous(t, tensor[float32](t, file, "keys", count, 32), 32),
+	}, stream(t))
 	ok(t, err)
-	view := got(cache.Forward(&ForwardArgs{Layer: 1, RowCount: AllRows}, DefaultStream))(t) // Shared
+	view := got(cache.Forward(&ForwardArgs{Layer: 1, RowCount: AllRows}, stream(t)))(t) // Shared
 	if view.SourceLayer != 0 || view.NumRows != rows {
 		t.Fatalf("%+v", view)
 	}
 	compared := 0
-	for row := range rows {
-		if gap[row] > 1e-4 {
-			sameIndices(t, view.Row(row), expected[row*k:][:k])
+	for number := range rows {
+		if gap[number] > 1e-4 {
+			sameIndices(t, row(t, &view, number), expected[number*k:][:k])
 			compared++
 		}
 	}

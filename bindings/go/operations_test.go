@@ -27,10 +27,11 @@ func (p problem) expected(row int, keyEnd int32) []int32 {
 	return best(p.q[row*heads*dim:], p.w[row*heads:], p.keys, int(keyEnd))
 }
 
-func (p problem) full(layer int32, scratch Buffer) *ForwardArgs {
+func (p problem) full(t testing.TB, layer int32, scratch Buffer) *ForwardArgs {
+	t.Helper()
 	return &ForwardArgs{
 		Layer: layer, RowCount: AllRows, Workspace: scratch,
-		Queries: &Queries{Q: Host(p.q), W: Host(p.w)}, Keys: contiguous(p.keys, dim),
+		Queries: &Queries{Q: on(t, p.q), W: on(t, p.w)}, Keys: contiguous(t, p.keys, dim),
 	}
 }
 
@@ -66,7 +67,7 @@ func expectClose(t *testing.T, values []float32, expected []float64) {
 
 func TestForwardPagedWithNewKeysAndAttention(t *testing.T) {
 	const page = 16
-	h, p := all(t, cpu(t), "FS", 2), newProblem(2, manyKeys)
+	h, p := all(t, here(t), "FS", 2), newProblem(2, manyKeys)
 	pages := []int32{2, 0, 1}
 	slots := make([]int64, manyKeys)
 	for position := range slots {
@@ -76,32 +77,33 @@ func TestForwardPagedWithNewKeysAndAttention(t *testing.T) {
 	attentionQ, out, lse := numbers(2*(latent+rope), 4), make([]float32, 2*latent), make([]float32, 2)
 	keyEnd := []int32{manyKeys, topK - 1} // the second row sees less than it may select
 	ok(t, h.cache.Begin(&Batch{
-		NumRows: 2, NumSeqs: 1, MaxKeyEnd: manyKeys, RowSeq: Host([]int32{0, 0}), KeyEnd: Host(keyEnd),
-		BlockTables: []BlockTable{{Pages: Host(pages), NumBlocks: 3, PageTokens: page}},
+		NumRows: 2, NumSeqs: 1, MaxKeyEnd: manyKeys, RowSeq: on(t, []int32{0, 0}), KeyEnd: on(t, keyEnd),
+		BlockTables: []BlockTable{{Pages: on(t, pages), NumBlocks: 3, PageTokens: page}},
 	}))
 	runtime.GC() // the arrays of the batch are only pinned now
 	size, err := h.cache.ForwardWorkspaceSize(2, manyKeys)
 	scratch := workspace(t, size, err)
-	full := p.full(0, scratch)
-	full.Keys = &Pool{Data: Host(pool), Capacity: 3, Layout: LayoutPaged}
-	full.NewKeys = &NewKeys{Keys: Host(p.keys), Slots: Host(slots), Count: manyKeys}
-	view := got(h.cache.Forward(full, DefaultStream))(t)
+	full := p.full(t, 0, scratch)
+	full.Keys = &Pool{Data: on(t, pool), Capacity: 3, Layout: LayoutPaged}
+	full.NewKeys = &NewKeys{Keys: on(t, p.keys), Slots: on(t, slots), Count: manyKeys}
+	view := got(h.cache.Forward(full, stream(t)))(t)
 	if view.NumRows != 2 || view.K != topK || view.Kind != IndexLogical || view.Generation != 1 {
 		t.Fatalf("%+v", view)
 	}
-	for row, end := range keyEnd {
-		sameIndices(t, view.Row(row), p.expected(row, end))
-		if scores := view.RowScores(row); len(scores) != int(min(end, topK)) {
+	for number, end := range keyEnd {
+		sameIndices(t, row(t, &view, number), p.expected(number, end))
+		if scores := rowScores(t, &view, number); len(scores) != int(min(end, topK)) {
 			t.Error(scores)
 		}
 	}
 	_, err = h.cache.Forward(&ForwardArgs{
 		Layer: 1, RowCount: AllRows, Workspace: scratch,
 		Attention: &AttentionArgs{
-			Q: Host(attentionQ), KV: contiguous(kv, latent+rope), Out: Host(out), LSE: Host(lse),
+			Q: on(t, attentionQ), KV: contiguous(t, kv, latent+rope), Out: on(t, out), LSE: on(t, lse),
 		},
-	}, DefaultStream)
+	}, stream(t))
 	ok(t, err)
+	download(t)
 	for row := range 2 {
 		expected := attended(attentionQ[row*(latent+rope):], kv, p.expected(row, keyEnd[row]))
 		expectClose(t, out[row*latent:][:latent], expected)
@@ -109,7 +111,7 @@ func TestForwardPagedWithNewKeysAndAttention(t *testing.T) {
 			t.Error("no LSE")
 		}
 	}
-	if faults := got(h.cache.Faults(true, DefaultStream))(t); faults != 0 {
+	if faults := got(h.cache.Faults(true, stream(t)))(t); faults != 0 {
 		t.Error(faults)
 	}
 	at := int(slots[39]) * dim
@@ -117,31 +119,31 @@ func TestForwardPagedWithNewKeysAndAttention(t *testing.T) {
 }
 
 func TestPartsAndForcedMode(t *testing.T) {
-	h, p := all(t, cpu(t), "FS", 2), newProblem(2, manyKeys)
+	h, p := all(t, here(t), "FS", 2), newProblem(2, manyKeys)
 	keyEnd := []int32{30, 40}
-	ok(t, h.cache.Begin(&Batch{NumRows: 2, NumSeqs: 1, MaxKeyEnd: 40, KeyEnd: Host(keyEnd)}))
+	ok(t, h.cache.Begin(&Batch{NumRows: 2, NumSeqs: 1, MaxKeyEnd: 40, KeyEnd: on(t, keyEnd)}))
 	size, err := h.cache.ForwardWorkspaceSize(2, 40)
 	scratch := workspace(t, size, err)
-	for _, row := range []int{1, 0} {
+	for _, number := range []int{1, 0} {
 		view := got(h.cache.Forward(&ForwardArgs{
-			Layer: 1, Mode: LayerFull, RowBegin: int32(row), RowCount: 1, Workspace: scratch, Keys: contiguous(p.keys, dim),
-			Queries: &Queries{Q: Host(p.q[row*heads*dim:]), W: Host(p.w[row*heads:])},
-		}, DefaultStream))(t)
-		sameIndices(t, view.Row(0), p.expected(row, keyEnd[row]))
+			Layer: 1, Mode: LayerFull, RowBegin: int32(number), RowCount: 1, Workspace: scratch, Keys: contiguous(t, p.keys, dim),
+			Queries: &Queries{Q: on(t, p.q[number*heads*dim:]), W: on(t, p.w[number*heads:])},
+		}, stream(t)))(t)
+		sameIndices(t, row(t, &view, 0), p.expected(number, keyEnd[number]))
 	}
 	view := got(h.cache.View(1))(t)
-	sameIndices(t, view.Row(0), p.expected(0, 30))
-	sameIndices(t, view.Row(1), p.expected(1, 40))
+	sameIndices(t, row(t, &view, 0), p.expected(0, 30))
+	sameIndices(t, row(t, &view, 1), p.expected(1, 40))
 }
 
 func TestScoresThenSelectThenMerge(t *testing.T) {
-	h, p := all(t, cpu(t), "F", 1), newProblem(1, manyKeys)
+	h, p := all(t, here(t), "F", 1), newProblem(1, manyKeys)
 	scores := make([]float32, manyKeys)
 	size, err := h.indexer.ScoresWorkspaceSize(1, manyKeys)
-	ok(t, h.indexer.Scores(oneRow(manyKeys), &ScoresArgs{
-		RowCount: AllRows, Queries: &Queries{Q: Host(p.q), W: Host(p.w)}, Keys: contiguous(p.keys, dim),
-		Scores: Host(scores), Workspace: workspace(t, size, err),
-	}, DefaultStream))
+	ok(t, h.indexer.Scores(oneRow(t, manyKeys), &ScoresArgs{
+		RowCount: AllRows, Queries: &Queries{Q: on(t, p.q), W: on(t, p.w)}, Keys: contiguous(t, p.keys, dim),
+		Scores: on(t, scores), Workspace: workspace(t, size, err),
+	}, stream(t)))
 
 	// Two halves, each selected on its own, merged: what all keys at once give.
 	width := int(KPadded(topK))
@@ -150,18 +152,20 @@ func TestScoresThenSelectThenMerge(t *testing.T) {
 	scratch := workspace(t, size, err)
 	for half := range 2 {
 		ok(t, h.topk.Select(&SelectArgs{
-			Scores: Host(scores), Begin: Host([]int32{int32(half) * 20}), End: Host([]int32{int32(half)*20 + 20}),
-			NumRows: 1, MaxEnd: manyKeys, Indices: Host(indices[half*width:]), Lengths: Host(lengths[half:]),
-			SelectedScores: Host(selected[half*width:]), Workspace: scratch,
-		}, DefaultStream))
+			Scores: on(t, scores), Begin: on(t, []int32{int32(half) * 20}), End: on(t, []int32{int32(half)*20 + 20}),
+			NumRows: 1, MaxEnd: manyKeys, Indices: on(t, indices[half*width:]), Lengths: on(t, lengths[half:]),
+			SelectedScores: on(t, selected[half*width:]), Workspace: scratch,
+		}, stream(t)))
 	}
+	download(t)
 	sameIndices(t, lengths, []int32{topK, topK})
 	merged, length := make([]int32, width), make([]int32, 1)
 	size, err = h.topk.MergeWorkspaceSize(1, 2)
 	ok(t, h.topk.Merge(&MergeArgs{
-		InIndices: Host(indices), InScores: Host(selected), InLengths: Host(lengths), NumParts: 2, NumRows: 1,
-		Indices: Host(merged), Lengths: Host(length), Workspace: workspace(t, size, err),
-	}, DefaultStream))
+		InIndices: on(t, indices), InScores: on(t, selected), InLengths: on(t, lengths), NumParts: 2, NumRows: 1,
+		Indices: on(t, merged), Lengths: on(t, length), Workspace: workspace(t, size, err),
+	}, stream(t)))
+	download(t)
 	sameIndices(t, length, []int32{topK})
 	sameIndices(t, merged[:topK], p.expected(0, manyKeys))
 	if merged[topK] != -1 {
@@ -170,49 +174,50 @@ func TestScoresThenSelectThenMerge(t *testing.T) {
 }
 
 func TestExportImportRemapAttentionAloneAndOverlap(t *testing.T) {
-	sender, receiver := all(t, cpu(t), "FSFS", 1), all(t, cpu(t), "FSFS", 1)
+	sender, receiver := all(t, here(t), "FSFS", 1), all(t, here(t), "FSFS", 1)
 	p := newProblem(1, manyKeys)
 	expected := p.expected(0, manyKeys)
 	size, err := sender.cache.ForwardWorkspaceSize(1, manyKeys)
 	scratch := workspace(t, size, err)
-	ok(t, sender.cache.Begin(oneRow(manyKeys)))
-	_, err = sender.cache.Forward(p.full(0, scratch), DefaultStream)
+	ok(t, sender.cache.Begin(oneRow(t, manyKeys)))
+	_, err = sender.cache.Forward(p.full(t, 0, scratch), stream(t))
 	ok(t, err)
 	size = got(sender.cache.ExportSize(1, ExportScores))(t)
 	if plain := got(sender.cache.ExportSize(1, 0))(t); size != plain+4*topK {
 		t.Error(size, plain)
 	}
 	block := NewBuffer(size)
-	ok(t, sender.cache.Export(0, ExportScores, MemoryHost, block, DefaultStream))
-	refused(t, sender.cache.Export(0, 0, 9, NewBuffer(size), DefaultStream), ErrInvalidArgument, "location", "9")
-	refused(t, sender.cache.Export(0, 0, MemoryHost, HostBuffer(block.Bytes()[:8]), DefaultStream), ErrBufferTooSmall)
+	ok(t, sender.cache.Export(0, ExportScores, MemoryHost, block, stream(t)))
+	refused(t, sender.cache.Export(0, 0, 9, NewBuffer(size), stream(t)), ErrInvalidArgument, "location", "9")
+	refused(t, sender.cache.Export(0, 0, MemoryHost, HostBuffer(block.Bytes()[:8]), stream(t)), ErrBufferTooSmall)
 
-	ok(t, receiver.cache.Begin(oneRow(manyKeys)))
-	header := got(receiver.cache.Import(2, 0, block, DefaultStream))(t)
+	ok(t, receiver.cache.Begin(oneRow(t, manyKeys)))
+	header := got(receiver.cache.Import(2, 0, block, stream(t)))(t)
 	hash, id := got(receiver.schedule.Info())(t).Hash, got(receiver.indexer.Info())(t).NumericsID
 	if header.SourceLayer != 0 || header.NumRows != 1 || header.K != topK || header.ScheduleHash != hash ||
 		header.NumericsID != id || header.Flags != ExportScores {
 		t.Errorf("%+v", header)
 	}
-	_, err = receiver.cache.Import(-1, 0, HostBuffer(block.Bytes()[:16]), DefaultStream)
+	_, err = receiver.cache.Import(-1, 0, HostBuffer(block.Bytes()[:16]), stream(t))
 	refused(t, err, ErrParse)
-	shared := got(receiver.cache.Forward(&ForwardArgs{Layer: 3, RowCount: AllRows}, DefaultStream))(t)
-	sameIndices(t, shared.Row(0), expected)
+	shared := got(receiver.cache.Forward(&ForwardArgs{Layer: 3, RowCount: AllRows}, stream(t)))(t)
+	sameIndices(t, row(t, &shared, 0), expected)
 
 	view := got(receiver.cache.Remap(&RemapArgs{
 		SourceLayer: 2, Layout: LayoutContiguous,
-		Slots: Host(make([]int32, KPadded(topK))), Lengths: Host(make([]int32, 1)),
-	}, DefaultStream))(t)
+		Slots: on(t, make([]int32, KPadded(topK))), Lengths: on(t, make([]int32, 1)),
+	}, stream(t)))(t)
 	runtime.GC() // the view keeps its arrays
-	sameIndices(t, view.Row(0), expected)
+	sameIndices(t, row(t, &view, 0), expected)
 	if view.Kind != IndexSlot {
 		t.Error(view.Kind)
 	}
 	kv, attentionQ, out := numbers(manyKeys*(latent+rope), 2), numbers(latent+rope, 4), make([]float32, latent)
 	size, err = receiver.attention.WorkspaceSize(1, topK)
 	ok(t, receiver.attention.Run(nil, 0, &view, &AttentionArgs{
-		Q: Host(attentionQ), KV: contiguous(kv, latent+rope), Out: Host(out),
-	}, workspace(t, size, err), DefaultStream))
+		Q: on(t, attentionQ), KV: contiguous(t, kv, latent+rope), Out: on(t, out),
+	}, workspace(t, size, err), stream(t)))
+	download(t)
 	expectClose(t, out, attended(attentionQ, kv, expected))
 
 	a, b := got(sender.cache.View(0))(t), got(receiver.cache.View(2))(t)
@@ -220,8 +225,9 @@ func TestExportImportRemapAttentionAloneAndOverlap(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	common, recall, jaccard := make([]int32, 1), make([]float32, 1), make([]float32, 1)
-	results := &OverlapArgs{Intersection: Host(common), Recall: Host(recall), Jaccard: Host(jaccard)}
-	ok(t, sender.context.IndexOverlap(&a, &b, results, DefaultStream))
+	results := &OverlapArgs{Intersection: on(t, common), Recall: on(t, recall), Jaccard: on(t, jaccard)}
+	ok(t, sender.context.IndexOverlap(&a, &b, results, stream(t)))
+	download(t)
 	if common[0] != topK || recall[0] != 1 || jaccard[0] != 1 {
 		t.Error(common, recall, jaccard)
 	}
@@ -234,14 +240,15 @@ func TestExportImportRemapAttentionAloneAndOverlap(t *testing.T) {
 	pair := make([]int32, KPadded(topK))
 	pair[0], pair[1] = min(expected[0], other), max(expected[0], other)
 	mine := &IndexView{
-		Indices: Host(pair), Lengths: Host([]int32{2}), RowStride: int64(len(pair)), NumRows: 1, K: topK,
+		Indices: on(t, pair), Lengths: on(t, []int32{2}), RowStride: int64(len(pair)), NumRows: 1, K: topK,
 		Kind: IndexLogical, SourceLayer: -1,
 	}
-	sameIndices(t, mine.Row(0), pair[:2])
-	if mine.RowScores(0) != nil {
+	sameIndices(t, row(t, mine, 0), pair[:2])
+	if rowScores(t, mine, 0) != nil {
 		t.Error("scores")
 	}
-	ok(t, sender.context.IndexOverlap(mine, &b, results, DefaultStream))
+	ok(t, sender.context.IndexOverlap(mine, &b, results, stream(t)))
+	download(t)
 	if common[0] != 1 || recall[0] != 0.5 {
 		t.Error(common, recall)
 	}
@@ -254,44 +261,46 @@ func TestExportImportRemapAttentionAloneAndOverlap(t *testing.T) {
 	for i := range garbage {
 		garbage[i] = slices.Repeat([]int32{7}, len(pair))
 	}
-	sameIndices(t, view.Row(0), expected)
+	sameIndices(t, row(t, &view, 0), expected)
 	runtime.KeepAlive(garbage)
 }
 
 func TestDraftRowsAreCompacted(t *testing.T) {
-	h, p := all(t, cpu(t), "F", 3), newProblem(3, manyKeys)
+	h, p := all(t, here(t), "F", 3), newProblem(3, manyKeys)
 	size, err := h.cache.ForwardWorkspaceSize(3, 40)
-	ok(t, h.cache.Begin(&Batch{NumRows: 3, NumSeqs: 1, MaxKeyEnd: 40, KeyEnd: Host([]int32{20, 30, 40})}))
-	_, err = h.cache.Forward(p.full(0, workspace(t, size, err)), DefaultStream)
+	ok(t, h.cache.Begin(&Batch{NumRows: 3, NumSeqs: 1, MaxKeyEnd: 40, KeyEnd: on(t, []int32{20, 30, 40})}))
+	_, err = h.cache.Forward(p.full(t, 0, workspace(t, size, err)), stream(t))
 	ok(t, err)
-	ok(t, h.cache.Begin(&Batch{NumRows: 1, NumSeqs: 1, MaxKeyEnd: 40, KeyEnd: Host([]int32{31}), Flags: BatchKeep}))
+	ok(t, h.cache.Begin(&Batch{NumRows: 1, NumSeqs: 1, MaxKeyEnd: 40, KeyEnd: on(t, []int32{31}), Flags: BatchKeep}))
 	_, err = h.cache.View(0)
 	refused(t, err, ErrStaleRows)
 	size, err = h.cache.CompactWorkspaceSize(3)
-	ok(t, h.cache.Compact(&CompactArgs{Rows: Host([]int32{1}), NumRows: 1, Workspace: workspace(t, size, err)}, 0))
+	ok(t, h.cache.Compact(&CompactArgs{Rows: on(t, []int32{1}), NumRows: 1, Workspace: workspace(t, size, err)}, stream(t)))
 	view := got(h.cache.View(0))(t)
-	sameIndices(t, view.Row(0), p.expected(1, 30))
+	sameIndices(t, row(t, &view, 0), p.expected(1, 30))
 }
 
 func TestPreparedKeysAndQueries(t *testing.T) {
-	h := all(t, cpu(t), "F", 1)
+	h := all(t, here(t), "F", 1)
 	x, data := numbers(dim, 1), make([]float32, 3*dim)
 	ok(t, h.indexer.PrepareKeys(&PrepareArgs{
-		X: Host(x), Count: 1, XDtype: DtypeF32, Flags: PrepareRopeInterleaved, Positions: Host([]int32{1}),
-		CosTable: Host([]float32{1, 0}), SinTable: Host([]float32{0, 1}), NumPositions: 2, RopeDim: 2, // a quarter turn
-		Pool: contiguous(data, dim), Slots: Host([]int64{2}),
-	}, DefaultStream))
+		X: on(t, x), Count: 1, XDtype: DtypeF32, Flags: PrepareRopeInterleaved, Positions: on(t, []int32{1}),
+		CosTable: on(t, []float32{1, 0}), SinTable: on(t, []float32{0, 1}), NumPositions: 2, RopeDim: 2, // a quarter turn
+		Pool: contiguous(t, data, dim), Slots: on(t, []int64{2}),
+	}, stream(t)))
+	download(t)
 	expected := append(make([]float32, 2*dim), -x[1], x[0])
 	same := func(a, b float32) bool { return a == b }
 	equal(t, data, append(expected, x[2:]...), same)
 
 	q, out := numbers(heads*dim, 2), make([]float32, heads*dim)
-	ok(t, h.indexer.PrepareQueries(&PrepareArgs{X: Host(q), Count: 1, XDtype: DtypeF32, QOut: Host(out)}, 0))
+	ok(t, h.indexer.PrepareQueries(&PrepareArgs{X: on(t, q), Count: 1, XDtype: DtypeF32, QOut: on(t, out)}, stream(t)))
+	download(t)
 	equal(t, out, q, same)
 }
 
 func TestArraysOfNarrowElements(t *testing.T) {
-	indexer, err := NewIndexer(cpu(t), &IndexerDesc{NumHeads: 1, HeadDim: 32, Dtype: DtypeBF16})
+	indexer, err := NewIndexer(here(t), &IndexerDesc{NumHeads: 1, HeadDim: 32, Dtype: DtypeBF16})
 	closing(t, indexer, err)
 	if info := got(indexer.Info())(t); info.KeyBytes != 64 || info.NumericsID == 0 {
 		t.Errorf("%+v", info)
@@ -301,39 +310,42 @@ func TestArraysOfNarrowElements(t *testing.T) {
 		ones[i] = 0x3f80 // 1.0
 	}
 	size, err := indexer.ScoresWorkspaceSize(1, 2)
-	ok(t, indexer.Scores(oneRow(2), &ScoresArgs{
-		RowCount: 1, Queries: &Queries{Q: Host(ones), W: Host([]float32{0.5})},
-		Keys:   &Pool{Data: Host(append(ones, ones...)), Capacity: 2, Layout: LayoutContiguous},
-		Scores: Host(scores), Workspace: workspace(t, size, err),
-	}, DefaultStream))
+	ok(t, indexer.Scores(oneRow(t, 2), &ScoresArgs{
+		RowCount: 1, Queries: &Queries{Q: on(t, ones), W: on(t, []float32{0.5})},
+		Keys:   &Pool{Data: on(t, append(ones, ones...)), Capacity: 2, Layout: LayoutContiguous},
+		Scores: on(t, scores), Workspace: workspace(t, size, err),
+	}, stream(t)))
+	download(t)
 	if scores[0] != 16 || scores[1] != 16 {
 		t.Error(scores)
 	}
 }
 
 func TestAnEpochThatChangesIsAFaultUntilItIsCleared(t *testing.T) {
-	h, p, epoch := all(t, cpu(t), "FS", 1), newProblem(1, manyKeys), []uint32{1}
-	desc := &CacheDesc{Schedule: h.schedule, Indexer: h.indexer, Topk: h.topk, MaxRows: 1, Epoch: Host(epoch)}
-	desc.Memory = NewBuffer(got(CacheMemorySize(desc))(t))
+	h, p, epoch := all(t, here(t), "FS", 1), newProblem(1, manyKeys), []uint32{1}
+	desc := &CacheDesc{Schedule: h.schedule, Indexer: h.indexer, Topk: h.topk, MaxRows: 1, Epoch: on(t, epoch)}
+	desc.Memory = memory(t, got(CacheMemorySize(desc))(t))
 	cache, err := NewCache(h.context, desc)
 	closing(t, cache, err)
 	runtime.GC() // memory and epoch stay
-	ok(t, cache.Begin(oneRow(manyKeys)))
+	ok(t, cache.Begin(oneRow(t, manyKeys)))
 	size, err := cache.ForwardWorkspaceSize(1, manyKeys)
-	_, err = cache.Forward(p.full(0, workspace(t, size, err)), DefaultStream)
+	_, err = cache.Forward(p.full(t, 0, workspace(t, size, err)), stream(t))
 	ok(t, err)
+	download(t)
 	epoch[0] = 2
+	upload(t)
 	view := got(cache.Remap(&RemapArgs{
-		Layout: LayoutContiguous, Slots: Host(make([]int32, KPadded(topK))), Lengths: Host(make([]int32, 1)),
-	}, DefaultStream))(t)
-	if len(view.Row(0)) != 0 {
-		t.Error(view.Row(0))
+		Layout: LayoutContiguous, Slots: on(t, make([]int32, KPadded(topK))), Lengths: on(t, make([]int32, 1)),
+	}, stream(t)))(t)
+	if len(row(t, &view, 0)) != 0 {
+		t.Error(row(t, &view, 0))
 	}
 	for _, step := range []struct {
 		clear bool
 		Faults
 	}{{false, FaultEpoch}, {true, FaultEpoch}, {true, 0}} {
-		if faults := got(cache.Faults(step.clear, DefaultStream))(t); faults != step.Faults {
+		if faults := got(cache.Faults(step.clear, stream(t)))(t); faults != step.Faults {
 			t.Error(faults, step)
 		}
 	}
@@ -357,8 +369,8 @@ func TestCallbacksOfC(t *testing.T) {
 	}
 	ok(t, h.cache.Begin(&Batch{NumRows: 2, NumSeqs: 1, MaxKeyEnd: count, KeyEnd: Host([]int32{30, count})}))
 	size, err := h.cache.ForwardWorkspaceSize(2, count)
-	view := got(h.cache.Forward(p.full(0, workspace(t, size, err)), DefaultStream))(t)
-	sameIndices(t, view.Row(1), p.expected(1, count))
+	view := got(h.cache.Forward(p.full(t, 0, workspace(t, size, err)), DefaultStream))(t)
+	sameIndices(t, row(t, &view, 1), p.expected(1, count))
 	ok(t, h.cache.Close())
 	if counters.Live() != 0 || counters.Calls() == 0 {
 		t.Error(counters.Live(), counters.Calls())
@@ -366,22 +378,24 @@ func TestCallbacksOfC(t *testing.T) {
 }
 
 func TestALayerIsBuiltOnce(t *testing.T) {
-	h, p := all(t, cpu(t), "FS", 1), newProblem(1, manyKeys)
+	h, p := all(t, here(t), "FS", 1), newProblem(1, manyKeys)
 	size, err := h.cache.ForwardWorkspaceSize(1, manyKeys)
-	full := got(NewLayer(h.context, p.full(0, workspace(t, size, err))))(t)
+	full := got(NewLayer(h.context, p.full(t, 0, workspace(t, size, err))))(t)
 	defer full.Close()
 	shared := got(NewLayer(h.context, &ForwardArgs{Layer: 1, RowCount: AllRows}))(t)
 	defer shared.Close()
 	for end := int32(10); end <= manyKeys; end += 10 {
 		runtime.GC()
 		copy(p.q, numbers(len(p.q), float64(end))) // the layer reads the same arrays
-		ok(t, h.cache.Begin(oneRow(end)))
-		_, err := h.cache.ForwardLayer(full, DefaultStream)
+		upload(t)
+		ok(t, h.cache.Begin(oneRow(t, end)))
+		_, err := h.cache.ForwardLayer(full, stream(t))
 		ok(t, err)
-		view := got(h.cache.ForwardLayer(shared, DefaultStream))(t)
-		sameIndices(t, view.Row(0), p.expected(0, end))
+		view := got(h.cache.ForwardLayer(shared, stream(t)))(t)
+		sameIndices(t, row(t, &view, 0), p.expected(0, end))
 	}
-	allocations := testing.AllocsPerRun(100, func() { _, err = h.cache.ForwardLayer(shared, DefaultStream) })
+	s := stream(t)
+	allocations := testing.AllocsPerRun(100, func() { _, err = h.cache.ForwardLayer(shared, s) })
 	if err != nil || allocations != 0 {
 		t.Errorf("%v; %v allocations", err, allocations)
 	}
@@ -393,16 +407,17 @@ func TestALayerIsBuiltOnce(t *testing.T) {
 }
 
 func BenchmarkSharedLayer(b *testing.B) {
-	context := cpu(b)
+	context := here(b)
 	h, p := all(b, context, "FS", 1), newProblem(1, manyKeys)
 	size, err := h.cache.ForwardWorkspaceSize(1, manyKeys)
-	ok(b, h.cache.Begin(oneRow(manyKeys)))
-	_, err = h.cache.Forward(p.full(0, workspace(b, size, err)), DefaultStream)
+	ok(b, h.cache.Begin(oneRow(b, manyKeys)))
+	_, err = h.cache.Forward(p.full(b, 0, workspace(b, size, err)), stream(b))
 	ok(b, err)
 	shared := got(NewLayer(context, &ForwardArgs{Layer: 1, RowCount: AllRows}))(b)
 	defer shared.Close()
+	s := stream(b)
 	for b.Loop() {
-		if _, err := h.cache.ForwardLayer(shared, DefaultStream); err != nil {
+		if _, err := h.cache.ForwardLayer(shared, s); err != nil {
 			b.Fatal(err)
 		}
 	}

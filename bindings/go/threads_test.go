@@ -3,6 +3,7 @@
 package indexcache_test
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,7 +13,7 @@ import (
 )
 
 func TestOneIndexerManyGoroutinesACacheEach(t *testing.T) {
-	h := all(t, cpu(t), "FS", 1)
+	h := all(t, here(t), "FS", 1)
 	var wait sync.WaitGroup
 	for seed := range 4 {
 		wait.Add(1)
@@ -33,21 +34,19 @@ func TestOneIndexerManyGoroutinesACacheEach(t *testing.T) {
 			}
 			s := float64(seed)
 			p := problem{numbers(heads*dim, s), numbers(heads, 1+s), numbers(100*dim, 2+s)}
-			full := p.full(0, NewBuffer(size))
+			full := p.full(t, 0, memory(t, size))
 			for end := int32(50); end < 100; end++ {
-				if err := cache.Begin(oneRow(end)); err != nil {
+				if err := cache.Begin(oneRow(t, end)); err != nil {
 					t.Error(err)
 					return
 				}
-				view, err := cache.Forward(full, DefaultStream)
+				view, err := cache.Forward(full, stream(t))
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				for i, index := range p.expected(0, end) {
-					if view.Row(0)[i] != index {
-						t.Errorf("%v at %d", view.Row(0), end)
-					}
+				if chosen := row(t, &view, 0); !slices.Equal(chosen, p.expected(0, end)) {
+					t.Errorf("%v at %d", chosen, end)
 				}
 			}
 		}()
@@ -57,7 +56,7 @@ func TestOneIndexerManyGoroutinesACacheEach(t *testing.T) {
 
 // Goroutines change their OS thread; every error still has its own message.
 func TestMessagesBelongToTheirCalls(t *testing.T) {
-	context := cpu(t)
+	context := here(t)
 	var wait sync.WaitGroup
 	for goroutine := range 16 {
 		wait.Add(1)
@@ -77,7 +76,7 @@ func TestMessagesBelongToTheirCalls(t *testing.T) {
 
 // A cache behind the caller's lock, as the header's table of threads wants it.
 func TestACacheBehindALock(t *testing.T) {
-	h := all(t, cpu(t), "FS", 1)
+	h := all(t, here(t), "FS", 1)
 	var lock sync.Mutex
 	var wait sync.WaitGroup
 	for range 4 {
@@ -86,7 +85,7 @@ func TestACacheBehindALock(t *testing.T) {
 			defer wait.Done()
 			for range 50 {
 				lock.Lock()
-				if err := h.cache.Begin(oneRow(4)); err != nil {
+				if err := h.cache.Begin(oneRow(t, 4)); err != nil {
 					t.Error(err)
 				}
 				if err := h.cache.Reset(); err != nil {

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Continuous decode over paged pools: requests of different lengths, one ends and a new one gets its pages.
+mod common;
+
+use common::{array, context, row, scratch, stream, Array};
 use indexcache::{
-    Attention, AttentionArgs, AttentionDesc, Batch, BlockTable, Cache, CacheDesc, Context, Dtype, ForwardArgs,
-    HostBuffer, Indexer, IndexerDesc, NewKeys, Pool, Queries, Schedule, ScheduleDesc, Stream, Topk, TopkDesc,
+    Attention, AttentionArgs, AttentionDesc, Batch, BlockTable, Cache, CacheDesc, Dtype, ForwardArgs, Indexer,
+    IndexerDesc, NewKeys, Pool, Queries, Schedule, ScheduleDesc, Topk, TopkDesc,
 };
 
 const PAGE: usize = 16;
@@ -53,7 +56,7 @@ fn attend(request: usize, position: usize, layer: usize, selected: &[i32]) -> Ve
 
 #[test]
 fn decode_loop() -> indexcache::Result<()> {
-    let context = Context::cpu()?;
+    let context = context();
     let schedule = Schedule::new(&ScheduleDesc::new().pattern(c"FSSFSS").num_layers(LAYERS as i32))?;
     let geometry = IndexerDesc::new().num_heads(HEADS as i32).head_dim(DIM as i32).dtype(Dtype::F32);
     let indexer = Indexer::new(&context, &geometry)?;
@@ -63,20 +66,21 @@ fn decode_loop() -> indexcache::Result<()> {
     let desc = CacheDesc::new().schedule(&schedule).indexer(&indexer).topk(&topk).attention(&attention).max_rows(3);
     let mut cache = Cache::new(&context, &desc)?;
     let most = (BLOCKS * PAGE) as i32;
-    let mut workspace = HostBuffer::new(cache.forward_workspace_size(3, most)?);
+    let mut workspace = scratch(cache.forward_workspace_size(3, most)?);
 
     // Sequence s has the pages s, s + 3, s + 6, s + 9, whichever request it is.
     let pages: Vec<i32> = (0..3).flat_map(|s| (0..BLOCKS as i32).map(move |b| s + 3 * b)).collect();
+    let pages = array(pages);
     let slot = |s: usize, p: usize| pages[s * BLOCKS + p / PAGE] as usize * PAGE + p % PAGE;
-    let mut keys = vec![vec![0f32; PAGES * PAGE * DIM]; LAYERS]; // those of Shared layers stay unused
-    let mut latent = vec![vec![0f32; PAGES * PAGE * (LATENT + ROPE)]; LAYERS];
+    let pools =
+        |width: usize| -> Vec<Array<f32>> { (0..LAYERS).map(|_| array(vec![0f32; PAGES * PAGE * width])).collect() };
+    let (mut keys, mut latent) = (pools(DIM), pools(LATENT + ROPE)); // keys of Shared layers stay unused
     let mut requests = [(0, 20), (1, 37), (2, 50)]; // number and length
     for layer in 0..LAYERS {
         for (s, &(request, length)) in requests.iter().enumerate() {
             for p in 0..length {
-                keys[layer][slot(s, p) * DIM..][..DIM].copy_from_slice(&numbers(2, request, p, layer, DIM));
-                let kv = numbers(4, request, p, layer, LATENT + ROPE);
-                latent[layer][slot(s, p) * (LATENT + ROPE)..][..LATENT + ROPE].copy_from_slice(&kv);
+                keys[layer].put(slot(s, p) * DIM, &numbers(2, request, p, layer, DIM));
+                latent[layer].put(slot(s, p) * (LATENT + ROPE), &numbers(4, request, p, layer, LATENT + ROPE));
             }
         }
     }
@@ -84,28 +88,29 @@ fn decode_loop() -> indexcache::Result<()> {
         if step_number == 6 {
             requests[1] = (3, 0); // request 1 ends; request 3 starts empty in its pages
         }
-        let gather = |what, layer, count| -> Vec<f32> {
-            requests.iter().flat_map(|&(request, p)| numbers(what, request, p, layer, count)).collect()
+        let gather = |what, layer, count| -> Array<f32> {
+            let rows = requests.iter().flat_map(|&(request, p)| numbers(what, request, p, layer, count));
+            array(rows.collect::<Vec<_>>())
         };
-        let key_end = requests.map(|(_, length)| length as i32 + 1);
-        let slots: Vec<i64> = (0..3).map(|s| slot(s, requests[s].1) as i64).collect();
+        let (row_seq, key_end) = (array([0, 1, 2]), array(requests.map(|(_, length)| length as i32 + 1)));
+        let slots = array([0, 1, 2].map(|s| slot(s, requests[s].1) as i64));
         let tables = [BlockTable::dense(&pages, BLOCKS as i32, PAGE as i32)];
-        let batch = Batch::new().num_rows(3).num_seqs(3).row_seq(&[0, 1, 2]).key_end(&key_end);
+        let batch = Batch::new().num_rows(3).num_seqs(3).row_seq(&row_seq).key_end(&key_end);
         let batch = batch.max_key_end(most).block_tables(&tables);
         // SAFETY: every array has an element for each row, sequence or block.
         let mut step = unsafe { cache.begin(&batch)? };
         // Nothing of the previous step serves this one.
         // SAFETY: a Shared layer without attention reads no arrays.
-        let early = unsafe { step.forward(&ForwardArgs::all_rows(1), Stream::DEFAULT).map(|_| ()) };
+        let early = unsafe { step.forward(&ForwardArgs::all_rows(1), stream()).map(|_| ()) };
         assert!(early.unwrap_err().status().is_stale());
         for layer in 0..LAYERS {
             let (q, w) = (gather(0, layer, HEADS * DIM), gather(1, layer, HEADS));
             let (key, kv) = (gather(2, layer, DIM), gather(4, layer, LATENT + ROPE));
-            for (kv, &slot) in kv.chunks(LATENT + ROPE).zip(&slots) {
-                latent[layer][slot as usize * (LATENT + ROPE)..][..LATENT + ROPE].copy_from_slice(kv);
+            for (kv, &slot) in kv.chunks(LATENT + ROPE).zip(slots.iter()) {
+                latent[layer].put(slot as usize * (LATENT + ROPE), kv);
             }
             let attention_q = gather(3, layer, LATENT + ROPE);
-            let mut out = vec![0f32; 3 * LATENT];
+            let mut out = array([0f32; 3 * LATENT]);
             let queries = Queries::new().q(&q).w(&w);
             let pool = Pool::paged(&mut keys[layer], PAGES as i64, 0);
             let new_keys = NewKeys::new().keys(&key).slots(&slots).count(3);
@@ -117,16 +122,16 @@ fn decode_loop() -> indexcache::Result<()> {
                 args = args.queries(&queries).keys(&pool).new_keys(&new_keys);
             }
             // SAFETY: every array above has the shape that its setter asks for.
-            let view = unsafe { step.forward(&args, Stream::DEFAULT)? };
+            let view = unsafe { step.forward(&args, stream())? };
             assert_eq!(view.source_layer(), Some(source as i32));
             let (request, position) = requests[1];
             let selected = select(request, position, source);
-            assert_eq!(view.row(1), selected, "step {step_number}, layer {layer}");
-            for (got, want) in out[LATENT..].iter().zip(attend(request, position, layer, &selected)) {
+            assert_eq!(row(&view, 1), selected, "step {step_number}, layer {layer}");
+            for (got, want) in out.read()[LATENT..].iter().zip(attend(request, position, layer, &selected)) {
                 assert!((got - want).abs() < 1e-4, "step {step_number}, layer {layer}: {got} {want}");
             }
         }
-        assert!(step.faults(false, Stream::DEFAULT)?.is_empty());
+        assert!(step.faults(false, stream())?.is_empty());
         requests.iter_mut().for_each(|(_, length)| *length += 1);
     }
     Ok(())

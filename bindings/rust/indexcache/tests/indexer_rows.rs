@@ -2,10 +2,10 @@
 //! Rows of a trained model select what transformers selected: tests/vectors/indexer.
 mod common;
 
-use common::vectors;
+use common::*;
 use indexcache::{
-    Batch, Cache, CacheDesc, Context, ContextDesc, CpuIsa, Dtype, ForwardArgs, HostBuffer, Indexer, IndexerDesc, Pool,
-    Queries, Schedule, ScheduleDesc, Stream, Topk, TopkDesc,
+    Batch, Cache, CacheDesc, Context, ContextDesc, CpuIsa, Dtype, ForwardArgs, Indexer, IndexerDesc, Pool, Queries,
+    Schedule, ScheduleDesc, Topk, TopkDesc,
 };
 use serde_json::Value;
 
@@ -45,9 +45,9 @@ const K: usize = 64;
 
 fn selects_what_transformers_selected(context: &Context) {
     let tensors = Tensors::read();
-    let (q, w) = (tensors.f32("q", &[ROWS, 4, 32]), tensors.f32("w", &[ROWS, 4]));
-    let keys = tensors.f32("keys", &[KEYS, 32]);
-    let key_end = tensors.i32("key_end", &[ROWS]);
+    let (q, w) = (array(tensors.f32("q", &[ROWS, 4, 32])), array(tensors.f32("w", &[ROWS, 4])));
+    let keys = array(tensors.f32("keys", &[KEYS, 32]));
+    let key_end = array(tensors.i32("key_end", &[ROWS]));
     let (expected, gap) = (tensors.i32("indices", &[ROWS, K]), tensors.f32("gap", &[ROWS]));
 
     let schedule = Schedule::new(&ScheduleDesc::new().pattern(c"FS").num_layers(2)).unwrap();
@@ -56,7 +56,7 @@ fn selects_what_transformers_selected(context: &Context) {
     let topk = Topk::new(context, &TopkDesc::new().k(K as i32)).unwrap();
     let desc = CacheDesc::new().schedule(&schedule).indexer(&indexer).topk(&topk).max_rows(ROWS as i32);
     let mut cache = Cache::new(context, &desc).unwrap();
-    let mut workspace = HostBuffer::new(cache.forward_workspace_size(ROWS as i32, KEYS as i32).unwrap());
+    let mut workspace = scratch(cache.forward_workspace_size(ROWS as i32, KEYS as i32).unwrap());
 
     let batch = Batch::new().num_rows(ROWS as i32).num_seqs(1).max_key_end(KEYS as i32).key_end(&key_end);
     let (queries, pool) = (Queries::new().q(&q).w(&w), Pool::contiguous_ref(&keys, KEYS as i64));
@@ -64,11 +64,17 @@ fn selects_what_transformers_selected(context: &Context) {
     let mut compared = 0;
     unsafe {
         let mut step = cache.begin(&batch).unwrap();
-        step.forward(&args, Stream::DEFAULT).unwrap();
-        let view = step.forward(&ForwardArgs::all_rows(1), Stream::DEFAULT).unwrap(); // Shared
+        step.forward(&args, stream()).unwrap();
+        let view = step.forward(&ForwardArgs::all_rows(1), stream()).unwrap(); // Shared
         assert_eq!(view.source_layer(), Some(0));
         for row in (0..ROWS).filter(|&row| gap[row] > 1e-4) {
-            assert_eq!(view.row(row), &expected[row * K..][..K], "key_end {}, gap {}", key_end[row], gap[row]);
+            assert_eq!(
+                common::row(&view, row),
+                &expected[row * K..][..K],
+                "key_end {}, gap {}",
+                key_end[row],
+                gap[row]
+            );
             compared += 1;
         }
     }
@@ -76,8 +82,8 @@ fn selects_what_transformers_selected(context: &Context) {
 }
 
 #[test]
-fn best_instruction_level() {
-    selects_what_transformers_selected(&Context::cpu().unwrap());
+fn as_it_is_by_default() {
+    selects_what_transformers_selected(&context());
 }
 
 #[test]

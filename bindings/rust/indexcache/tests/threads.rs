@@ -33,7 +33,7 @@ fn the_table_of_threads() {
 
 #[test]
 fn one_indexer_many_threads_a_cache_each() {
-    let all = handles(Context::cpu().unwrap(), c"FS", 1);
+    let all = handles(context(), c"FS", 1);
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let all = SharedHandles {
@@ -58,24 +58,25 @@ struct SharedHandles<'a> {
 fn decode(all: &SharedHandles<'_>, seed: f32) {
     let desc = CacheDesc::new().schedule(all.schedule).indexer(all.indexer).topk(all.topk).max_rows(1);
     let mut cache = Cache::new(all.context, &desc).unwrap();
-    let mut workspace = HostBuffer::new(cache.forward_workspace_size(1, 100).unwrap());
-    let (q, w, keys) = (numbers(HEADS * DIM, seed), numbers(HEADS, 1.0 + seed), numbers(100 * DIM, 2.0 + seed));
+    let mut workspace = scratch(cache.forward_workspace_size(1, 100).unwrap());
+    let (q, w) = (array(numbers(HEADS * DIM, seed)), array(numbers(HEADS, 1.0 + seed)));
+    let keys = array(numbers(100 * DIM, 2.0 + seed));
     let queries = Queries::new().q(&q).w(&w);
     let pool = Pool::contiguous_ref(&keys, 100);
     for end in 50..100 {
-        let key_end = [end];
+        let key_end = array([end]);
         let batch = Batch::new().num_rows(1).num_seqs(1).max_key_end(100).key_end(&key_end);
         unsafe {
             let mut step = cache.begin(&batch).unwrap();
             let full = ForwardArgs::all_rows(0).queries(&queries).keys(&pool).workspace(&mut workspace);
-            assert_eq!(step.forward(&full, Stream::DEFAULT).unwrap().row(0), best(&q, &w, &keys, end as usize));
+            assert_eq!(row(&step.forward(&full, stream()).unwrap(), 0), best(&q, &w, &keys, end as usize));
         }
     }
 }
 
 #[test]
 fn a_cache_behind_a_lock_and_messages_of_each_thread() {
-    let all = Mutex::new(handles(Context::cpu().unwrap(), c"FS", 1));
+    let all = Mutex::new(handles(context(), c"FS", 1));
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let all = &all;

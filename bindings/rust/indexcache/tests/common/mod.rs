@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The repository's test vectors, and a small problem with all handles.
-#![allow(dead_code)] // not every test uses everything
+#![allow(dead_code, unused_imports)] // not every test uses everything
+mod device;
+
+pub use device::*;
 
 use indexcache::{
     Attention, AttentionDesc, Cache, CacheDesc, CacheFlags, Context, Dtype, Indexer, IndexerDesc, Schedule,
@@ -9,8 +12,9 @@ use indexcache::{
 use std::ffi::CStr;
 use std::path::PathBuf;
 
+/// Tests run in the folder of their package, also where that is another than it was built in.
 pub fn vectors(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../tests/vectors").join(name)
+    PathBuf::from("../../../tests/vectors").join(name)
 }
 
 pub fn text(name: &str) -> String {
