@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import indexcache as ic
+import memory as backends
 import numpy as np
 import pytest
+from memory import Cuda, Host
 
 ROOT = Path(__file__).resolve().parents[3]
 PYTHON = Path(__file__).resolve().parents[1]
@@ -34,15 +37,28 @@ def context() -> ic.Context:
     return ic.Context("cpu", num_threads=2)
 
 
+@pytest.fixture
+def memory() -> Iterator[Host]:
+    """Of the backend that the tests are told to run on."""
+    chosen = backends.chosen()
+    yield chosen
+    if isinstance(chosen, Cuda):
+        chosen.close()
+
+
 class Problem:
     """Handles, arrays and layer calls; rows 0 and 1 of sequences 0 and 1."""
 
     H, D, K, HEADS, LATENT, ROPE, PAGE, BLOCKS = 4, 32, 8, 2, 32, 16, 16, 6
     LENGTHS = (90, 41)
 
-    def __init__(self, context: ic.Context, pattern: str = "FSFS", **cache_options: Any) -> None:
+    def __init__(
+        self, context: ic.Context, pattern: str = "FSFS", memory: Host | None = None, **cache_options: Any
+    ) -> None:
         random = np.random.default_rng(7)
         self.context = context
+        self.memory = memory = memory or Host()
+        give = memory.give
         self.schedule = ic.Schedule(len(pattern), pattern=pattern)
         self.indexer = ic.Indexer(context, num_heads=self.H, head_dim=self.D, dtype="f32")
         self.topk = ic.TopK(context, self.K)
@@ -69,10 +85,11 @@ class Problem:
         self.row_seq = np.array([0, 1], np.int32)
         self.batch = ic.Batch(
             context,
-            key_end=self.key_end,
-            row_seq=self.row_seq,
+            key_end=give(self.key_end),
+            row_seq=give(self.row_seq),
             max_key_end=self.PAGE * self.BLOCKS,
-            block_tables=[ic.BlockTable(self.pages, self.PAGE)],
+            block_tables=[ic.BlockTable(give(self.pages), self.PAGE)],
+            stream=memory.stream,
         )
         self.q = random.standard_normal((2, self.H, self.D), np.float32)
         self.w = random.standard_normal((2, self.H), np.float32)
@@ -81,19 +98,22 @@ class Problem:
         self.kv = random.standard_normal((2 * self.BLOCKS, self.PAGE, self.LATENT + self.ROPE), np.float32)
         self.out = np.zeros((2, self.HEADS, self.LATENT), np.float32)
         self.lse = np.zeros((2, self.HEADS), np.float32)
-        self.workspace = ic.empty(self.cache.forward_workspace_size(4, self.PAGE * self.BLOCKS))
+        self.workspace = memory.empty(self.cache.forward_workspace_size(4, self.PAGE * self.BLOCKS))
 
     def queries(self) -> ic.Queries:
-        return ic.Queries(self.q, self.w)
+        return ic.Queries(self.memory.give(self.q), self.memory.give(self.w))
 
     def pool(self) -> ic.Pool:
-        return ic.Pool(self.keys, "paged")
+        return ic.Pool(self.memory.give(self.keys), "paged")
 
     def attention_inputs(self) -> ic.AttentionInputs:
-        return ic.AttentionInputs(self.attention_q, ic.Pool(self.kv, "paged"), self.out, lse=self.lse)
+        give = self.memory.give
+        pool = ic.Pool(give(self.kv), "paged")
+        return ic.AttentionInputs(give(self.attention_q), pool, give(self.out), lse=give(self.lse))
 
     def full(self, layer: int = 0, **options: Any) -> ic.LayerCall:
         defaults: dict[str, Any] = {"queries": self.queries(), "keys": self.pool(), "workspace": self.workspace}
+        defaults["stream"] = self.memory.stream
         return self.cache.layer(layer, **(defaults | options))
 
     def in_order(self, pool: np.ndarray, row: int) -> Any:
@@ -122,9 +142,4 @@ def problem(context: ic.Context) -> Problem:
     return Problem(context)
 
 
-def rows_of(view: ic.IndexView) -> list[list[int]]:
-    """The valid indices of each row; behind them is nothing but -1."""
-    indices, lengths = np.asarray(view.indices), np.asarray(view.lengths)
-    for row, length in zip(indices, lengths):
-        assert (row[length:] == -1).all() and (row[:length] >= 0).all()
-    return [row[:length].tolist() for row, length in zip(indices, lengths)]
+rows_of = Host().rows

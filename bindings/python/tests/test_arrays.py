@@ -126,6 +126,15 @@ def test_what_cannot_be_used_is_refused(details: Any, error: Any, message: str) 
         ic.asarray(Producer(MEMORY, (2,), **details))
 
 
+def test_a_producer_that_refuses_is_named(context: ic.Context) -> None:
+    class Refusing(Producer):
+        def __dlpack__(self, **arguments: Any) -> object:
+            raise BufferError("it requires gradients")
+
+    with pytest.raises(ic.ArrayError, match="x is not given by its owner: it requires gradients"):
+        context._taker().take(Refusing(MEMORY, (2,)), "x", "f32", (2,))
+
+
 def test_protection_and_device_are_looked_at(context: ic.Context) -> None:
     taker = context._taker()
     protected = Producer(MEMORY, (2,), flags=_dlpack.READ_ONLY)

@@ -10,6 +10,7 @@ from typing import Any
 import indexcache as ic
 import numpy as np
 import pytest
+from memory import Host
 
 PATTERN, MAX_ROWS, PAGE, PAGES, BLOCKS = "FSSFSS", 3, 16, 8, 3
 H, D, K, HEADS, LATENT, ROPE = 4, 32, 16, 2, 32, 16
@@ -19,7 +20,8 @@ SCALE = (LATENT + ROPE) ** -0.5
 class Layer:
     """Arrays of one layer. Pools are NaN where no request lives; seen_* is the same by sequence and position."""
 
-    def __init__(self, cache: ic.Cache, layer: int, slots: np.ndarray, workspace: ic.Array) -> None:
+    def __init__(self, memory: Host, cache: ic.Cache, layer: int, slots: np.ndarray, workspace: Any) -> None:
+        give = memory.give
         self.source = cache.schedule.layer(layer).source_layer
         self.full = self.source == layer
         self.kv = np.full((PAGES, PAGE, LATENT + ROPE), np.nan, np.float32)
@@ -33,10 +35,10 @@ class Layer:
             self.keys = np.full((PAGES, PAGE, D), np.nan, np.float32)
             self.q, self.w, self.new = (np.zeros((MAX_ROWS, *n), np.float32) for n in ((H, D), (H,), (D,)))
             self.filled += [self.q, self.w, self.new]
-            scoring = {"queries": ic.Queries(self.q, self.w), "keys": ic.Pool(self.keys, "paged")}
-            scoring["new_keys"] = ic.NewKeys(self.new, slots)
-        inputs = ic.AttentionInputs(self.attention_q, ic.Pool(self.kv, "paged"), self.out)
-        self.call = cache.layer(layer, attention=inputs, workspace=workspace, **scoring)
+            scoring = {"queries": ic.Queries(give(self.q), give(self.w)), "keys": ic.Pool(give(self.keys), "paged")}
+            scoring["new_keys"] = ic.NewKeys(give(self.new), give(slots))
+        inputs = ic.AttentionInputs(give(self.attention_q), ic.Pool(give(self.kv), "paged"), give(self.out))
+        self.call = cache.layer(layer, attention=inputs, workspace=workspace, stream=memory.stream, **scoring)
 
 
 @dataclass
@@ -48,7 +50,8 @@ class Request:
 
 
 class Engine:
-    def __init__(self, context: ic.Context) -> None:
+    def __init__(self, memory: Host) -> None:
+        self.memory, context = memory, memory.context()
         self.random = np.random.default_rng(3)
         self.indexer = ic.Indexer(context, num_heads=H, head_dim=D, dtype=np.float32)
         sizes: Any = {"num_heads": HEADS, "d_latent": LATENT, "d_rope": ROPE, "softmax_scale": SCALE}
@@ -60,13 +63,13 @@ class Engine:
         self.key_end, self.row_seq = np.zeros((2, MAX_ROWS), np.int32)
         self.slots = np.full(MAX_ROWS, -1, np.int64)
         rows: Any = {
-            "key_end": self.key_end,
-            "row_seq": self.row_seq,
-            "block_tables": [ic.BlockTable(self.tables, PAGE)],
+            "key_end": memory.give(self.key_end),
+            "row_seq": memory.give(self.row_seq),
+            "block_tables": [ic.BlockTable(memory.give(self.tables), PAGE)],
         }
-        self.batch = ic.Batch(context, max_key_end=BLOCKS * PAGE, **rows)
-        workspace = ic.empty(self.cache.forward_workspace_size(MAX_ROWS, BLOCKS * PAGE))
-        self.layers = [Layer(self.cache, layer, self.slots, workspace) for layer in range(len(PATTERN))]
+        self.batch = ic.Batch(context, max_key_end=BLOCKS * PAGE, stream=memory.stream, **rows)
+        workspace = memory.empty(self.cache.forward_workspace_size(MAX_ROWS, BLOCKS * PAGE))
+        self.layers = [Layer(memory, self.cache, layer, self.slots, workspace) for layer in range(len(PATTERN))]
         self.free_pages: list[int] = self.random.permutation(PAGES).tolist()
         self.requests: list[Request] = []
 
@@ -88,7 +91,10 @@ class Engine:
             self.write_kv(layer, slots, where)
             if layer.full:
                 layer.seen_keys[where] = keys = self.random.standard_normal((len(slots), D), np.float32)
-                self.indexer.prepare_keys(keys, ic.Pool(layer.keys, "paged"), slots)
+                give, stream = self.memory.give, self.memory.stream
+                self.memory.upload()
+                self.indexer.prepare_keys(give(keys), ic.Pool(give(layer.keys), "paged"), give(slots), stream=stream)
+                self.memory.download()
         self.requests.append(request)
 
     def leave(self, request: Request) -> list[int]:
@@ -115,10 +121,12 @@ class Engine:
                 array[:] = self.random.standard_normal(array.shape)
             if layer.full:
                 layer.seen_keys[where] = layer.new[:rows]
+        self.memory.upload()
         self.cache.begin(self.batch)
 
     def run(self, layer: Layer, row: int) -> None:
         view = layer.call()
+        self.memory.download()
         length, seq, source = self.key_end[row], self.row_seq[row], self.layers[layer.source]
         scores = np.maximum(source.seen_keys[seq, :length].astype(np.float64) @ source.q[row].T, 0) @ source.w[row]
         best = np.sort(np.lexsort((np.arange(length), -scores))[:K])
@@ -126,12 +134,12 @@ class Engine:
         weights = np.exp(SCALE * layer.attention_q[row] @ kv.T)
         expected = weights / weights.sum(axis=1, keepdims=True) @ kv[:, :LATENT]
         assert view.source_layer == layer.source and view.num_rows == len(self.requests)
-        assert np.asarray(view.indices)[row, : np.asarray(view.lengths)[row]].tolist() == best.tolist()
+        assert self.memory.rows(view)[row] == best.tolist()
         np.testing.assert_allclose(layer.out[row], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_requests_end_and_their_pages_are_used_again(context: ic.Context) -> None:
-    engine = Engine(context)
+def test_requests_end_and_their_pages_are_used_again(memory: Host) -> None:
+    engine = Engine(memory)
     for request in (Request(0, 7, 14), Request(1, 40, 5), Request(2, 23, 14)):
         engine.join(request)
     freed: list[int] = []
@@ -147,4 +155,5 @@ def test_requests_end_and_their_pages_are_used_again(context: ic.Context) -> Non
             engine.run(layer, row=len(engine.requests) - 1)
         for request in [r for r in engine.requests if r.length == r.prompt + r.steps]:
             freed += engine.leave(request)
-    assert sorted(engine.free_pages) == list(range(PAGES)) and engine.cache.faults() == ic.Fault(0)
+    assert sorted(engine.free_pages) == list(range(PAGES))
+    assert engine.cache.faults(stream=memory.stream) == ic.Fault(0)

@@ -35,14 +35,6 @@ def test_the_readme_shows_the_example(capsys: pytest.CaptureFixture[str]) -> Non
     assert lines[-1].startswith("refused: STALE: layer 0 last published in generation 3")
 
 
-def test_the_gpu_check_runs_on_the_cpu() -> None:
-    result = subprocess.run(
-        [sys.executable, str(PYTHON / "tests" / "gpu" / "cuda_check.py"), "cpu"], capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "ok: the tiny model's index sets" in result.stdout and "ok: the attention of the CPU" in result.stdout
-
-
 def test_the_readmes_names_exist() -> None:
     text = (PYTHON / "README.md").read_text()
     others = {"NotImplementedError", "ValueError", "INDEXCACHE_LIBRARY", "OFF", *(c["name"] for c in API["constants"])}

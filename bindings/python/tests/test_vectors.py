@@ -8,9 +8,10 @@ from typing import Any
 import indexcache as ic
 import numpy as np
 import pytest
-from conftest import VECTORS, read_safetensors, rows_of
+from conftest import VECTORS, read_safetensors
 from indexcache import _ffi
 from indexcache._library import check, lib
+from memory import Host
 
 CASES = json.loads((VECTORS / "cases.json").read_text())
 PARAMETERS = {"config_json": "config"}
@@ -73,19 +74,21 @@ def test_descs(case: dict[str, Any]) -> None:
     assert case["message"] in caught.value.message
 
 
-def test_the_tiny_models_indexer_rows(context: ic.Context) -> None:
+def test_the_tiny_models_indexer_rows(memory: Host) -> None:
     tensors = read_safetensors(VECTORS / "indexer" / "tiny_lm.safetensors")
+    context, give = memory.context(), memory.give
     indexer = ic.Indexer(context, num_heads=4, head_dim=32, dtype="f32")
     schedule = ic.Schedule(1, pattern="F")
     with ic.Cache(context, schedule=schedule, indexer=indexer, topk=ic.TopK(context, 64), max_rows=32) as cache:
-        cache.begin(ic.Batch(context, key_end=tensors["key_end"], max_key_end=2048))
+        cache.begin(ic.Batch(context, key_end=give(tensors["key_end"]), max_key_end=2048, stream=memory.stream))
         view = cache.layer(
             0,
-            queries=ic.Queries(tensors["q"], tensors["w"]),
-            keys=ic.Pool(tensors["keys"], "contiguous"),
-            workspace=ic.empty(cache.forward_workspace_size(32, 2048)),
+            queries=ic.Queries(give(tensors["q"]), give(tensors["w"])),
+            keys=ic.Pool(give(tensors["keys"]), "contiguous"),
+            workspace=memory.empty(cache.forward_workspace_size(32, 2048)),
+            stream=memory.stream,
         )()
-        found = rows_of(view)
+        found = memory.rows(view)
     clear = np.flatnonzero(tensors["gap"] > 1e-4)
     assert clear.size >= 26
     for row in clear:

@@ -42,6 +42,7 @@ from ._topk import TopK
 from ._types import (
     Backend,
     CacheInfo,
+    ContextFlags,
     CpuIsa,
     DeviceCaps,
     DType,
@@ -73,6 +74,7 @@ __all__ = [
     "Cache",
     "CacheInfo",
     "Context",
+    "ContextFlags",
     "CpuIsa",
     "CudaError",
     "DType",

@@ -281,7 +281,11 @@ def _from_dlpack(source: Any, stream: Any, name: str, needed: str) -> Array:
     device = source.__dlpack_device__()
     on_cuda = device[0] in (_dlpack.CUDA, _dlpack.CUDA_MANAGED)
     pointer = stream_pointer(stream)
-    tensor = _dlpack.read(capsule := _dlpack.ask(source, (pointer or LEGACY) if on_cuda else None))
+    try:
+        capsule = _dlpack.ask(source, (pointer or LEGACY) if on_cuda else None)
+    except BufferError as error:  # for one, a tensor of torch that requires gradients
+        raise refuse(f"{name} is not given by its owner: {error}") from error
+    tensor = _dlpack.read(capsule)
     dtype = _BY_CODE.get((tensor.code, tensor.bits))
     if dtype is None or tensor.lanes != 1:
         found = f"code {tensor.code}, {tensor.bits} bits, {tensor.lanes} lanes"

@@ -124,7 +124,8 @@ class Cache(Handle):
         hint: [rows, k_padded] i32, a guess of the selection. workspace: forward_workspace_size() bytes, aligned to 256
         (empty() makes it); a Shared layer without new_keys and attention needs none. Arrays may have more rows than the
         batch; the first ones are used. (Of new_keys all are: those not wanted have slot -1.)
-        stream: where the arrays' producers must be waited for, see asarray().
+        stream: where the call runs unless it is told otherwise, and where the arrays' producers are waited for, see
+        asarray().
         """
         _ = self._open
         idle = queries is None and new_keys is None and attention is None

@@ -48,7 +48,7 @@ class Context(Handle):
     allocator of the engine; aligned to 256 bytes. None = malloc or cudaMalloc.
     parallel_for: address of a C function of type ic_parallel_for_fn, and what it gets as `user`: the engine's own thread
     pool. None = threads of the context.
-    flags: IC_CONTEXT_* of indexcache.h.
+    flags: ContextFlags; CHECK_VALUES says at once, and by name, what is wrong inside of arrays on a GPU.
     """
 
     def __init__(

@@ -36,6 +36,7 @@ class LayerCall:
         "_cache_pointer",
         "_kept",
         "_last_row",
+        "_stream",
         "_view_pointer",
         "layer",
         "view",
@@ -99,24 +100,23 @@ class LayerCall:
         self._cache = cache
         self._cache_pointer = cache._pointer
         self._kept = taker.kept
+        self._stream = ctypes.c_void_p(stream_pointer(stream))
         # A batch with more rows than this would read behind the arrays. With a row_count the library bounds it.
         self._last_row = row_begin + limit if row_count == ALL_ROWS else _NO_LIMIT
 
     def __call__(self, stream: Any = None) -> IndexView:
-        """Runs the layer. stream: CUDA; None is the legacy default stream, and the only one of the CPU.
+        """Runs the layer. stream: CUDA; None is the one that the call was built with. The CPU has the default one only.
 
         Raises StaleError when the source of a Shared layer has not been published in this generation, ArgumentError,
         StateError without an open batch, CudaError.
         """
         if self._cache._num_rows > self._last_row:
             raise refuse(f"the batch has {self._cache._num_rows} rows; the arrays end at row {self._last_row}")
-        pointer = 0 if stream is None else stream_pointer(stream)
-        status = forward_without_gil(
-            self._cache_pointer, self._args_pointer, self._view_pointer, ctypes.c_void_p(pointer)
-        )
+        pointer = self._stream if stream is None else ctypes.c_void_p(stream_pointer(stream))
+        status = forward_without_gil(self._cache_pointer, self._args_pointer, self._view_pointer, pointer)
         if status:
             fail(status)
-        self.view.stream = pointer
+        self.view.stream = pointer.value or 0
         return self.view
 
     def __repr__(self) -> str:
@@ -130,17 +130,11 @@ class LookUp(LayerCall):
 
     def __call__(self, stream: Any = None) -> IndexView:
         view = self.view
-        if stream is None:
-            status = forward_with_gil(self._cache_pointer, self._args_pointer, self._view_pointer, None)
-            if status:
-                fail(status)
-            view.stream = 0
-            return view
-        pointer = stream_pointer(stream)
-        status = forward_with_gil(self._cache_pointer, self._args_pointer, self._view_pointer, ctypes.c_void_p(pointer))
+        pointer = self._stream if stream is None else ctypes.c_void_p(stream_pointer(stream))
+        status = forward_with_gil(self._cache_pointer, self._args_pointer, self._view_pointer, pointer)
         if status:
             fail(status)
-        view.stream = pointer
+        view.stream = pointer.value or 0
         return view
 
 
