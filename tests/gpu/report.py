@@ -9,9 +9,17 @@ import re
 import subprocess
 import sys
 
+NOT_ASKED_FOR = "not asked for"  # run.sh's words
 PLANTED_FOUND = 99  # the exit status that run.sh asks the tools for
 LOG_BYTES_OF_A_STEP = 24_000
-CPU_ONLY = pathlib.Path(__file__).parent / "shim" / "cpu_only.txt"
+HERE = pathlib.Path(__file__).parent
+CPU_ONLY = [HERE / "shim" / "cpu_only.txt", HERE / "packages_cpu_only.txt"]
+# What the test programs of other languages print: how many tests have run, and the name of one that failed.
+PRINTED = {
+    "rust": (r"^test result: .*?(\d+) passed; (\d+) failed", r"^test (\S+) \.\.\. FAILED$"),
+    "go": (r"^--- (?:PASS|FAIL): ()()", r"^--- FAIL: (\S+)"),
+    "python": (r"^(?=\d+ (?:passed|failed|error)).*? in [\d.]+s", r"^(?:FAILED|ERROR) (\S+)"),
+}
 # What the harness of a test says of every test; anything else has been recorded by the test.
 KNOWN = {"name", "status", "result", "timestamp", "time", "classname", "failures", "file", "line", "value_param"}
 KNOWN |= {"type_param"}
@@ -41,6 +49,9 @@ def read_steps(work: pathlib.Path) -> list[dict]:
             if recorded:
                 step["recorded"] = recorded
             step["passed"] = int(status) == 0 and bool(run) and not step["tests_failed"]
+        elif kind in PRINTED:
+            step["tests_run"], step["tests_failed"] = read_printed(kind, (work / f"{name}.log").read_text())
+            step["passed"] = int(status) == 0 and step["tests_run"] > 0 and not step["tests_failed"]
         elif kind == "planted":
             step["passed"] = int(status) == PLANTED_FOUND
         else:
@@ -49,19 +60,39 @@ def read_steps(work: pathlib.Path) -> list[dict]:
     return steps
 
 
+def read_printed(kind: str, log: str) -> tuple[int, list[str]]:
+    """How many tests a log speaks of, and which of them failed."""
+    counted, failed = (re.compile(pattern, re.MULTILINE) for pattern in PRINTED[kind])
+    if kind == "go":
+        run = len(counted.findall(log))
+    elif kind == "rust":
+        run = sum(int(count) for counts in counted.findall(log) for count in counts)
+    else:
+        lines = [line.group(0) for line in counted.finditer(log)]
+        run = sum(int(count) for line in lines for count in re.findall(r"(\d+) (?:passed|failed|error)", line))
+    return run, failed.findall(log)
+
+
 def read_lines(path: pathlib.Path) -> list[str]:
-    return sorted(set(path.read_text().split())) if path.exists() else []
+    return sorted(set(path.read_text().splitlines())) if path.exists() else []
 
 
-def read_cpu_only(work: pathlib.Path) -> tuple[dict[str, str], list[str]]:
-    """Tests that were left out, with the reason; and names of the list that are no test."""
+def read_left_out_steps(work: pathlib.Path) -> dict[str, str]:
+    """Steps that were not run, with the reason."""
+    return dict(line.split("\t") for line in read_lines(work / "left_out_steps"))
+
+
+def read_cpu_only(work: pathlib.Path, unseen: set[str]) -> tuple[dict[str, str], list[str]]:
+    """Tests that were left out, with the reason; and names of the lists that are no test. Nobody can tell of the
+    languages whose programs were not there."""
     reasons = {}
-    for line in CPU_ONLY.read_text().splitlines():
+    for line in [line for path in CPU_ONLY for line in path.read_text().splitlines()]:
         if line.strip() and not line.startswith("#"):
             name, reason = line.split(None, 1)
             reasons[name] = reason.strip()
     left_out = read_lines(work / "cpu_only")
-    return {name: reasons[name] for name in left_out}, [name for name in reasons if name not in left_out]
+    unknown = [name for name in reasons if name not in left_out and name.partition(":")[0] not in unseen]
+    return {name: reasons[name] for name in left_out}, unknown
 
 
 def describe_card() -> dict:
@@ -113,7 +144,9 @@ def main() -> int:
     args = parser.parse_args()
 
     steps = read_steps(args.work)
-    cpu_only, unknown = read_cpu_only(args.work)
+    left_out = read_left_out_steps(args.work)
+    unseen = {name for name, why in left_out.items() if "programs are not in the folder" in why}
+    cpu_only, unknown = read_cpu_only(args.work, unseen)
     now = datetime.datetime.now(datetime.timezone.utc)
     log = "\n".join(read_log(args.work / f"{step['name']}.log") for step in steps)
     seed = re.search(r"^seed: (\d+)$", log, re.MULTILINE)
@@ -126,7 +159,7 @@ def main() -> int:
         "passed": all(step["passed"] for step in steps) and not unknown,
         "tests_run": sum(step["tests_run"] for step in steps),
         "compute_sanitizer": sanitizer_version(),
-        "left_out_steps": read_lines(args.work / "left_out_steps"),
+        "left_out_steps": left_out,
         "left_out_tests": cpu_only,
         "steps": steps,
     }
@@ -143,9 +176,12 @@ def main() -> int:
     if result["compute_sanitizer"] is None:
         print("compute-sanitizer is not on this machine: memory accesses have not been checked")
     for name in unknown:
-        print(f"{CPU_ONLY.name} names {name}, which is no test")
-    if result["left_out_steps"]:
-        print(f"left out: {' '.join(result['left_out_steps'])}")
+        print(f"{' or '.join(path.name for path in CPU_ONLY)} names {name}, which is no test")
+    for name, why in left_out.items():
+        if why != NOT_ASKED_FOR:
+            print(f"left out: {name}, {why}")
+    if others := [name for name, why in left_out.items() if why == NOT_ASKED_FOR]:
+        print(f"{NOT_ASKED_FOR}: {' '.join(others)}")
     print(f"{result['card']}, driver {result['driver']}, commit {args.commit}, {result['tests_run']} tests")
     print(f"{args.out / stem}.json")
     return 0 if result["passed"] else 1

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Runs the GPU tests on this machine and writes what they showed. Needs no git history and no network; with programs that
-# were packed elsewhere it needs no compiler and no GoogleTest either.
+# were packed elsewhere it needs no compiler, no GoogleTest, no Rust and no Go either.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -15,6 +15,8 @@ tests/gpu/run.sh [options]              run the tests on the GPU of this machine
   --only PATTERN                        steps whose name matches this extended regular expression; the others are left
                                         out, and the result says so
   --seconds N                           how long random calls are tried; default 150
+The packages' steps are left out, and the result says so, where what they need is missing: a language's toolchain when
+the programs are built here, torch or cupy for theirs. `pack` fails instead.
 TEXT
 }
 
@@ -22,8 +24,10 @@ TEXT
 programs=(tests/unit_gpu tests/unit_cuda tests/gpu_capi tests/gpu_allocation tests/gpu_quickstart tests/gpu_engine_loop
   tests/gpu_planted tests/golden/golden examples/tiny_lm/tiny_lm libindexcache.so.0.1)
 targets=(gpu_programs golden tiny_lm indexcache)
+# The packages whose tests run on a GPU too.
+languages=(rust go python)
 # What a result is about.
-sources=(include lib kernels cmake CMakeLists.txt tests examples)
+sources=(include lib kernels cmake CMakeLists.txt tests examples bindings)
 # What is run under the tools: not what takes long, and nothing that looks at how much device memory is free.
 reduced='--gtest_filter=-*Long*:*AllocateNothing*'
 # racecheck slows the use of shared memory a thousandfold: each kernel once, at small sizes.
@@ -59,8 +63,12 @@ collect() {
 }
 
 pack() {
+  local lacking
+  lacking=$(tests/gpu/build_packages.sh --missing "${languages[@]}")
+  [[ -z $lacking ]] || { echo "run.sh: the packages cannot be built without ${lacking//$'\n'/, }" >&2; return 1; }
   build
   collect "$1"
+  tests/gpu/build_packages.sh build/gpu "$1" "${languages[@]}" >&2
   commit_here >"$1/commit"
   tree_here >"$1/tree"
   # What every machine with a driver has.
@@ -100,6 +108,10 @@ if [[ -z $folder ]]; then
   build
   folder=$work/programs
   collect "$folder"
+  for language in "${languages[@]}"; do
+    [[ -n $(tests/gpu/build_packages.sh --missing "$language") ]] ||
+      tests/gpu/build_packages.sh build/gpu "$folder" "$language" >&2
+  done
   tree=$(tree_here)
 fi
 [[ -n $commit || ! -s $folder/commit ]] || commit=$(<"$folder/commit")
@@ -111,8 +123,14 @@ folder=$(cd "$folder" && pwd)
 export IC_TEST_SEED=${IC_TEST_SEED-$(($(date +%s) % 1000000000))}
 export INDEXCACHE_SOURCE_DIR=$PWD TINY_LM_PROGRAM=$folder/tiny_lm # for the golden tests
 
+# leave_out STEP WHY
+leave_out() {
+  printf '%s\t%s\n' "$1" "$2" >>"$work/left_out_steps"
+  echo "== $1 is left out: $2"
+}
+
 wanted() {
-  [[ -z $only || $1 =~ $only ]] || { echo "$1" >>"$work/left_out_steps"; return 1; }
+  [[ -z $only || $1 =~ $only ]] || { printf '%s\tnot asked for\n' "$1" >>"$work/left_out_steps"; return 1; }
 }
 
 # run_step KIND NAME COMMAND…: its log goes into $work, and how it ended into $work/steps
@@ -132,6 +150,27 @@ run_step() {
 step() { run_step gtest "$@" --gtest_brief=1 "--gtest_output=json:$work/$1.json"; }
 # program NAME COMMAND…: a program whose exit status says all
 program() { run_step program "$@"; }
+
+# package LANGUAGE COMMAND…: a package's tests, unless something that they need is not here
+package() {
+  local language=$1 files=() needs=()
+  shift
+  case $language in
+    rust) files=("$folder"/rust_*) ;;
+    go) files=("$folder/go_tests") ;;
+    python*) files=("$folder"/indexcache-*.whl) needs=(numpy pytest) ;;&
+    python-*) needs+=("${language#python-}") ;;
+  esac
+  if [[ ! -e ${files[0]} ]]; then
+    leave_out "$language" "its programs are not in the folder"
+    return
+  fi
+  if [[ $language != python-* ]]; then tests/gpu/run_packages.sh --cpu-only "$language" "$folder" >>"$work/cpu_only"; fi
+  for module in "${needs[@]}"; do
+    python3 -c "import $module" >/dev/null 2>&1 || { leave_out "$language" "python3 has no $module here"; return; }
+  done
+  run_step "${language%-*}" "$language" "$@"
+}
 
 # without_cpu_only PROGRAM: a filter that leaves out the program's tests of tests/gpu/shim/cpu_only.txt
 without_cpu_only() {
@@ -155,6 +194,10 @@ for mode in cuda cuda-captured; do
   step "allocation$suffix" env IC_TEST_BACKEND=$mode "$folder/gpu_allocation" "$allocation_filter"
   program "quickstart$suffix" env IC_TEST_BACKEND=$mode "$folder/gpu_quickstart"
   program "engine_loop$suffix" env IC_TEST_BACKEND=$mode "$folder/gpu_engine_loop"
+done
+
+for language in rust go python python-torch python-cupy; do
+  package $language tests/gpu/run_packages.sh $language "$folder"
 done
 
 # From here on side by side: each leaves most of the card idle, and none looks at time or free memory.

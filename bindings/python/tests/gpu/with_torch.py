@@ -30,6 +30,12 @@ def current() -> Any:
     return torch.cuda.current_stream() if CUDA else None
 
 
+def aligned(size: int) -> Any:
+    """A workspace. On a GPU torch's memory is aligned as it must be."""
+    memory = torch.empty(size if CUDA else size + 256, dtype=torch.uint8, device=DEVICE)
+    return memory if CUDA else memory[-memory.data_ptr() % 256 :]
+
+
 class Decode:
     """One row over one sequence; layers FS with attention."""
 
@@ -46,8 +52,7 @@ class Decode:
         self.kv = some(KEYS, LATENT + ROPE, seed=5, dtype=dtype)
         self.out = torch.zeros(2, HEADS, LATENT, device=DEVICE, dtype=dtype)
         self.key_end = torch.tensor([KEYS, 100], dtype=torch.int32, device=DEVICE)
-        self.workspace = torch.empty(self.cache.forward_workspace_size(2, KEYS) + 256, dtype=torch.uint8, device=DEVICE)
-        self.workspace = self.workspace[-self.workspace.data_ptr() % 256 :]
+        self.workspace = aligned(self.cache.forward_workspace_size(2, KEYS))
         self.batch = ic.Batch(context, key_end=self.key_end, max_key_end=KEYS, stream=current())
 
     def full(self, **changes: Any) -> ic.LayerCall:
@@ -123,7 +128,7 @@ def test_fp8_keys_by_their_bits_and_by_name(context: ic.Context) -> None:
     end = torch.tensor([1], dtype=torch.int32, device=DEVICE)
     table = ic.BlockTable(torch.tensor([[1]], dtype=torch.int32, device=DEVICE), 16)
     batch = ic.Batch(context, key_end=end, max_key_end=1, block_tables=[table], stream=current())
-    workspace = torch.empty(max(indexer.scores_workspace_size(1, 1), 1), dtype=torch.uint8, device=DEVICE)
+    workspace = aligned(indexer.scores_workspace_size(1, 1))
     for given in (q, q.view(torch.uint8)):
         out = torch.zeros(1, 1, device=DEVICE)
         indexer.scores(batch, ic.Queries(given, ones, ones), pool, out, workspace=workspace, stream=current())
