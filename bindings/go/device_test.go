@@ -65,7 +65,7 @@ func mirrorsOf(t testing.TB) *mirrors {
 		t.Cleanup(func() {
 			ofTests.Delete(t)
 			m := found.(*mirrors)
-			download(t) // nothing is running any more
+			m.stream.Wait()
 			for _, one := range m.all {
 				device.Release(one.address)
 			}

@@ -74,7 +74,7 @@ def read_printed(kind: str, log: str) -> tuple[int, list[str]]:
 
 
 def read_lines(path: pathlib.Path) -> list[str]:
-    return sorted(set(path.read_text().splitlines())) if path.exists() else []
+    return sorted({line for line in path.read_text().splitlines() if line}) if path.exists() else []
 
 
 def read_left_out_steps(work: pathlib.Path) -> dict[str, str]:

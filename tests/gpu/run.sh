@@ -139,11 +139,12 @@ run_step() {
   shift 2
   wanted "$name" || return 0
   local shown=${*//"$folder"\//}
+  shown=${shown//"$folder"/FOLDER}
   echo "== $name: ${shown//"$work"\//}" | tee "$work/$name.log"
   begin=$(date +%s.%N)
   timeout 300 "$@" >>"$work/$name.log" 2>&1 </dev/null || status=$?
   printf '%s\t%s\t%s\t%s\t%s\n' "$name" "$kind" "$status" "$(echo "$(date +%s.%N) $begin" | awk '{print $1 - $2}')" \
-    "${*//"$folder"\//}" >>"$work/steps"
+    "$shown" >>"$work/steps"
   if ((status)) && [[ $kind != planted ]]; then tail -n 60 "$work/$name.log"; fi
 }
 # step NAME COMMAND…: one GoogleTest run, whose result goes into $work too

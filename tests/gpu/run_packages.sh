@@ -50,7 +50,7 @@ run_go() {
   local skipped
   skipped=$(cpu_only go | sed 's/^go://' | paste -sd '|')
   cd bindings/go
-  "$folder/go_tests" -test.v -test.skip "^($skipped)\$"
+  "$folder/go_tests" -test.v -test.timeout 120s -test.skip "^($skipped)\$"
 }
 
 # pytest_with FILE…: with the wheel, installed where nothing else of the repository is
@@ -63,9 +63,9 @@ pytest_with() {
   unset INDEXCACHE_LIBRARY
   PYTHONPATH=$site PYTHONDONTWRITEBYTECODE=1 python3 -c "
 import indexcache
-print(indexcache.get_library_path(), indexcache.build_info())
+print(indexcache.build_info())
 assert indexcache.__file__.startswith('$site'), 'another package is in front of the wheel'"
-  PYTHONPATH=$site PYTHONDONTWRITEBYTECODE=1 python3 -m pytest -q -rs -p no:cacheprovider --color=no "$@"
+  PYTHONPATH=$site PYTHONDONTWRITEBYTECODE=1 python3 -m pytest -q -rfEs -p no:cacheprovider --color=no "$@"
 }
 
 run_python() {

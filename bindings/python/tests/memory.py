@@ -82,6 +82,7 @@ class Cuda(Host):
 
     def __init__(self) -> None:
         if Cuda._opened is None:
+            assert ic.device_count("cuda") > 0  # where there is no driver the library says so best
             Cuda._opened = ctypes.CDLL("libcuda.so.1")
             device, context = ctypes.c_int(), ctypes.c_void_p()
             self._call("cuInit", 0)

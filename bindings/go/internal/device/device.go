@@ -86,6 +86,11 @@ static void end_stream(uintptr_t stream) {
   must("cuStreamDestroy", cu_stream_destroy((void *)stream));
 }
 
+static void wait_for(uintptr_t stream) {
+  enter();
+  must("cuStreamSynchronize", cu_stream_synchronize((void *)stream));
+}
+
 static uint64_t allocate(size_t size) {
   uint64_t address = 0;
   enter();
@@ -98,27 +103,34 @@ static void release(uint64_t address) {
   must("cuMemFree", cu_free(address));
 }
 
-static void to_device(uint64_t to, const void *from, size_t size, uintptr_t stream) {
+// Memory of the host comes as a number: cgo would look at all that lies around a Go pointer.
+static void to_device(uint64_t to, uintptr_t from, size_t size, uintptr_t stream) {
   enter();
-  must("cuMemcpyHtoDAsync", cu_to_device(to, from, size, (void *)stream));
+  must("cuMemcpyHtoDAsync", cu_to_device(to, (const void *)from, size, (void *)stream));
   must("cuStreamSynchronize", cu_stream_synchronize((void *)stream));
 }
 
-static void to_host(void *to, uint64_t from, size_t size, uintptr_t stream) {
+static void to_host(uintptr_t to, uint64_t from, size_t size, uintptr_t stream) {
   enter();
-  must("cuMemcpyDtoHAsync", cu_to_host(to, from, size, (void *)stream));
+  must("cuMemcpyDtoHAsync", cu_to_host((void *)to, from, size, (void *)stream));
   must("cuStreamSynchronize", cu_stream_synchronize((void *)stream));
 }
 */
 import "C"
 
-import "unsafe"
+import (
+	"runtime"
+	"unsafe"
+)
 
 // Stream is a cudaStream_t that is ordered with no other.
 type Stream uintptr
 
 // NewStream makes a stream.
 func NewStream() Stream { return Stream(C.new_stream()) }
+
+// Wait waits until the stream has run all that it has.
+func (s Stream) Wait() { C.wait_for(C.uintptr_t(s)) }
 
 // End destroys the stream.
 func (s Stream) End() { C.end_stream(C.uintptr_t(s)) }
@@ -131,10 +143,22 @@ func Release(address uintptr) { C.release(C.uint64_t(address)) }
 
 // Write copies to the GPU behind what the stream has, and waits.
 func (s Stream) Write(to uintptr, from []byte) {
-	C.to_device(C.uint64_t(to), unsafe.Pointer(unsafe.SliceData(from)), C.size_t(len(from)), C.uintptr_t(s))
+	pin, address := pinned(from)
+	defer pin.Unpin()
+	C.to_device(C.uint64_t(to), address, C.size_t(len(from)), C.uintptr_t(s))
 }
 
 // Read copies from the GPU behind what the stream has, and waits.
 func (s Stream) Read(to []byte, from uintptr) {
-	C.to_host(unsafe.Pointer(unsafe.SliceData(to)), C.uint64_t(from), C.size_t(len(to)), C.uintptr_t(s))
+	pin, address := pinned(to)
+	defer pin.Unpin()
+	C.to_host(address, C.uint64_t(from), C.size_t(len(to)), C.uintptr_t(s))
+}
+
+func pinned(bytes []byte) (*runtime.Pinner, C.uintptr_t) {
+	pin, first := new(runtime.Pinner), unsafe.SliceData(bytes)
+	if len(bytes) > 0 {
+		pin.Pin(first)
+	}
+	return pin, C.uintptr_t(uintptr(unsafe.Pointer(first)))
 }

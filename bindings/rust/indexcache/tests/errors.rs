@@ -118,13 +118,14 @@ fn values_and_memory() {
     let size = all.cache.forward_workspace_size(1, 8).unwrap();
     let mut workspace = scratch(size);
     let buffer = Buffer::from(&mut workspace);
-    assert!(size > 256 && buffer.size() >= size);
+    assert!(size > 0 && buffer.size() >= size);
     let address: *mut u8 = buffer.as_ptr().cast();
     unsafe {
         let mut step = all.cache.begin(&batch).unwrap();
         let args = || ForwardArgs::all_rows(0).queries(&queries).keys(&pool);
-        let short = args().workspace(Buffer::from_raw(address.cast(), 256));
-        refused(step.forward(&short, stream()), Status::WORKSPACE_TOO_SMALL, &["256", &size.to_string()]);
+        let short = args().workspace(Buffer::from_raw(address.cast(), size - 1));
+        let sizes = [(size - 1).to_string(), size.to_string()];
+        refused(step.forward(&short, stream()), Status::WORKSPACE_TOO_SMALL, &[&sizes[0], &sizes[1]]);
         let odd = args().workspace(Buffer::from_raw(address.add(8).cast(), size));
         refused(step.forward(&odd, stream()), Status::MISALIGNED, &["256"]);
         let null = args().workspace(Buffer::from_raw(std::ptr::null_mut(), size));
