@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 list=$PWD/tests/gpu/packages_cpu_only.txt
 export INDEXCACHE_TEST_BACKEND=${INDEXCACHE_TEST_BACKEND-cuda}
 
-# tests_of LANGUAGE: what there is, as packages_cpu_only.txt names it
+# tests_of LANGUAGE: what there is (of Python those files run that take their memory from tests/memory.py), as packages_cpu_only.txt names it
 tests_of() {
   local program
   case $1 in
@@ -18,7 +18,6 @@ tests_of() {
       done
       ;;
     go) (cd bindings/go && "$folder/go_tests" -test.list . | sed -n 's/^Test/go:Test/p') ;;
-    python) (cd bindings/python/tests && printf 'python:%s\n' test_*.py) ;;
   esac
 }
 
@@ -69,11 +68,8 @@ assert indexcache.__file__.startswith('$site'), 'another package is in front of 
 }
 
 run_python() {
-  local skipped file files=()
-  skipped=$(cpu_only python)
-  for file in bindings/python/tests/test_*.py; do
-    grep -qxF -- "python:${file##*/}" <<<"$skipped" || files+=("tests/${file##*/}")
-  done
+  local files
+  mapfile -t files < <(cd bindings/python && grep -lE '^(from|import) memory\b' tests/test_*.py)
   pytest_with "${files[@]}"
 }
 
