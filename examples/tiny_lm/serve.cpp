@@ -23,11 +23,9 @@ Json ready(const Calibration &calibration) {
   Json metrics = Json::array();
   if (!calibration.corpus().text.empty()) metrics.push_back("text_loss");
   if (!calibration.corpus().recall.empty()) metrics.push_back("recall_loss");
-  return {{"type", "ready"},
-          {"protocol", 1},
-          {"engine", "tiny_lm"},
-          {"num_layers", calibration.model().config.num_layers},
-          {"metrics", metrics}};
+  return {{"type", "ready"},     {"protocol", 1},
+          {"engine", "tiny_lm"}, {"num_layers", calibration.model().config.num_layers},
+          {"metrics", metrics},  {"loss_unit", "nats/byte"}};
 }
 
 Json reject(const Json &id, const std::string &reason) { return {{"type", "reject"}, {"id", id}, {"reason", reason}}; }
@@ -53,9 +51,9 @@ T field(const Json &request, const char *name) {
 Json evaluate(Calibration *calibration, const Json &request) {
   const auto id = field<int64_t>(request, "id");
   const auto pattern = field<std::string>(request, "pattern");
-  const auto first_layer = field<int>(request, "first_layer");
-  const auto accepted = field<std::string>(request, "accepted");
-  create_schedule(calibration->model().config, accepted);  // the tool's fault, not the candidate's
+  const auto first_layer = request.contains("first_layer") ? field<int>(request, "first_layer") : 0;
+  const auto accepted = request.contains("accepted") ? field<std::string>(request, "accepted") : "";
+  if (!accepted.empty()) create_schedule(calibration->model().config, accepted);  // not the candidate's fault
   const auto start = std::chrono::steady_clock::now();
   CalibrationLoss found;
   try {

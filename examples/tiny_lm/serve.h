@@ -9,8 +9,7 @@
 namespace tiny_lm {
 
 /// Announces the engine, then answers each line of `in` by one line of `out`, flushed, until it is told to quit or `in`
-/// ends. What it cannot do is answered, too; it ends nothing. The protocol is described with the tool that asks
-/// (bindings/python).
+/// ends. What it cannot do is answered, too; it ends nothing. docs/search-protocol.md is its description.
 void serve(Calibration *calibration, std::istream &in, std::ostream &out);
 
 }  // namespace tiny_lm
