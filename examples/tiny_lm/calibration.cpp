@@ -29,7 +29,11 @@ CalibrationLoss Calibration::evaluate(const std::string &pattern, const std::str
                 "first_layer is " + std::to_string(first_layer) + "; allowed: 0 to " + std::to_string(layers));
   }
   Engine engine(model_, pattern, &device_, &pool_);
-  accept(accepted);
+  const bool whole = accepted.empty();
+  if (whole && first_layer > 0) {
+    throw Error(kExitUsage, "first_layer is " + std::to_string(first_layer) + ", but no pattern is accepted yet");
+  }
+  if (!whole) accept(accepted);
   const int first = std::min(first_layer, layers - 1);  // first_layer == layers: the accepted pattern itself
 
   CalibrationLoss result;
@@ -38,7 +42,10 @@ CalibrationLoss Calibration::evaluate(const std::string &pattern, const std::str
   double recall_row_sum = 0;
   double answer_sum = 0;
   for (size_t i = 0; i < windows_.size(); ++i) {
-    const std::vector<double> losses = position_losses(engine.resume(traces_[i], first), windows_[i]->data() + 1);
+    engine.restart();
+    const Eigen::Ref<const Matrix> logits =
+        whole ? engine.feed(windows_[i]->data(), kWindow) : engine.resume(traces_[i], first);
+    const std::vector<double> losses = position_losses(logits, windows_[i]->data() + 1);
     if (i < text) {
       text_sum += sum(losses);
     } else {

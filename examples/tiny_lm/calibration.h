@@ -26,8 +26,9 @@ class Calibration {
   Calibration(const Model &model, const Corpus &corpus, Device *device, ThreadPool *pool);
 
   /// Loss of a pattern that agrees with the accepted one in front of first_layer, bit for bit that of running it whole.
-  /// When `accepted` is another than last time, its traces are brought up to date first. Throws Error: kExitPattern
-  /// when the library refuses one of the patterns, kExitUsage when first_layer does not fit them.
+  /// When `accepted` is another than last time, the traces are brought up to date first; empty: nothing is accepted,
+  /// and the pattern is run whole. Throws Error: kExitPattern when the library refuses one of the patterns, kExitUsage
+  /// when first_layer does not fit them.
   CalibrationLoss evaluate(const std::string &pattern, const std::string &accepted, int first_layer);
 
   const Model &model() const { return model_; }

@@ -147,6 +147,7 @@ TEST(Calibration, TheWayToAPatternPlaysNoPart) {
   tiny_lm::Calibration calibration(golden::model(), one, golden::device(), golden::pool());
   const std::string candidate = "FFFSFFSFFFSFFFSF";
   const double whole = calibration.evaluate(candidate, candidate, 16).loss;
+  EXPECT_EQ(calibration.evaluate(candidate, "", 0).loss, whole);
   EXPECT_EQ(calibration.evaluate(candidate, kAllFull, 0).loss, whole);
   EXPECT_EQ(calibration.evaluate(candidate, kAllFull, 3).loss, whole);
   EXPECT_EQ(calibration.evaluate(candidate, "FFFSFFFFFFFFFFSF", 5).loss, whole);

@@ -42,8 +42,9 @@ std::string request(int id, const std::string &pattern, int first_layer, const s
 }
 
 TEST(Serve, AnnouncesItself) {
-  const json text_alone = {
-      {"type", "ready"}, {"protocol", 1}, {"engine", "tiny_lm"}, {"num_layers", 16}, {"metrics", {"text_loss"}}};
+  const json text_alone = {{"type", "ready"},          {"protocol", 1},
+                           {"engine", "tiny_lm"},      {"num_layers", 16},
+                           {"metrics", {"text_loss"}}, {"loss_unit", "nats/byte"}};
   EXPECT_EQ(answers(""), std::vector<json>{text_alone}) << "and ends where its input ends";
   EXPECT_EQ(answers("", true)[0]["metrics"], json({"text_loss", "recall_loss"}));
 }
@@ -97,7 +98,8 @@ TEST(Serve, AnswersNonsenseWithAnError) {
   expect_error(R"({"type": "evaluate", "id": "1", "pattern": "F"})", "\"id\" is \"1\"");
   expect_error(R"({"type": "evaluate", "id": 1, "pattern": "F", "first_layer": 1.5})", "\"first_layer\" is 1.5");
   expect_error(R"({"type": "evaluate", "id": 1, "pattern": "F", "first_layer": 5000000000})", "5000000000");
-  expect_error(R"({"type": "evaluate", "id": 1, "pattern": "F", "first_layer": 1})", "no \"accepted\"");
+  expect_error(R"({"type": "evaluate", "id": 1, "pattern": "F", "accepted": null})", "\"accepted\" is null, no text");
+  expect_error(request(1, kAllFull, 1, ""), "first_layer is 1, but no pattern is accepted");
   expect_error(request(1, kAllFull, 0, "FFFF"), "4 letters");
   expect_error(request(1, kAllFull, -1, kAllFull), "first_layer is -1; allowed: 0 to 16");
   expect_error(request(1, kAllFull, 17, kAllFull), "first_layer is 17; allowed: 0 to 16");
