@@ -10,6 +10,7 @@ from rust_text import SCALARS, Prose, first_lines
 
 # Names of the safe crate that are not simply those of the header.
 _FAMILY_NAMES = {"IC_LOG": "LogLevel", "IC_LAYER": "LayerMode", "IC_INDEX": "IndexKind", "IC_FAULT": "Faults"}
+_FAMILY_NAMES |= {"IC_STRATEGY": "SearchStrategy", "IC_SEARCH": "SearchState"}
 _FUNCTION_NAMES = {
     "ic_last_error": "Error::message",
     "ic_status_string": "Status",
@@ -169,6 +170,9 @@ def _setter(header: Header, prose: Prose, struct: Struct, field: Field, role: Ro
         argument, body = _group_type(header, role), f"self.raw.{name} = {name}.0;"
     elif role.kind == "text":
         argument, body = "&'a CStr", f"self.raw.{name} = {name}.as_ptr();"
+    elif role.kind == "sized_text":
+        argument = "&'a [u8]"
+        body = f"self.raw.{name} = {name}.as_ptr().cast();\n        self.raw.{role.of} = {name}.len();"
     elif role.kind == "handle":
         argument, body = f"&'a {camel(field.type.base)}", f"self.raw.{name} = {name}.as_raw();"
     elif role.kind == "struct":

@@ -3,7 +3,8 @@
 
 Arrays of every library are used as they are, without a copy: numpy, torch, CuPy, JAX, and whatever has __dlpack__,
 __array_interface__, __cuda_array_interface__ or the buffer protocol. Operations on CUDA are asynchronous on the stream
-that they are given; order between streams is the caller's. Handles other than Cache may be used by any thread.
+that they are given; order between streams is the caller's. Handles other than Cache and Search may be used by any
+thread.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from ._library import (
     version,
 )
 from ._schedule import Schedule
+from ._search import Search, SearchCandidate, SearchStep
 from ._topk import TopK
 from ._types import (
     Backend,
@@ -56,6 +58,9 @@ from ._types import (
     LogLevel,
     Order,
     ScheduleInfo,
+    SearchInfo,
+    SearchState,
+    SearchStrategy,
     Status,
 )
 from ._view import IndexView, index_overlap
@@ -100,6 +105,12 @@ __all__ = [
     "Schedule",
     "ScheduleError",
     "ScheduleInfo",
+    "Search",
+    "SearchCandidate",
+    "SearchInfo",
+    "SearchState",
+    "SearchStep",
+    "SearchStrategy",
     "StaleError",
     "StateError",
     "Status",
