@@ -54,6 +54,7 @@ fn main() {
     layout!(ic_attention_desc: struct_size num_heads d_latent d_rope kv_dtype q_dtype out_dtype softmax_scale flags);
     layout!(ic_attention_args: struct_size q q_row_stride kv sink out out_row_stride lse lse_row_stride);
     layout!(ic_index_view: struct_size indices lengths scores row_stride num_rows k kind source_layer generation numerics_id);
+    layout!(ic_mass_args: struct_size q q_row_stride kv sink mass mass_row_stride);
     layout!(ic_cache_desc: struct_size schedule indexer topk attention max_rows num_slots memory memory_size epoch flags reserved);
     layout!(ic_cache_info: struct_size generation num_rows max_rows num_slots k row_stride numerics_id);
     layout!(ic_new_keys: struct_size keys key_stride_bytes scales slots count);
@@ -62,7 +63,7 @@ fn main() {
     layout!(ic_remap_args: struct_size source_layer layout block_table reserved slots lengths row_stride);
     layout!(ic_compact_args: struct_size source_layer publish_layer rows num_rows reserved workspace workspace_size);
     layout!(ic_export_header: magic version schedule_hash numerics_id source_layer num_rows k flags reserved);
-    layout!(ic_overlap_args: struct_size intersection recall jaccard);
+    layout!(ic_overlap_args: struct_size intersection recall jaccard mass mass_row_stride mass_recall);
     constants!(
         IC_VERSION_MAJOR
         IC_VERSION_MINOR
