@@ -1025,6 +1025,47 @@ IC_API ic_status ic_attention_run(const ic_attention *attention, const ic_batch 
                                   const ic_index_view *indices, const ic_attention_args *args, void *workspace,
                                   size_t workspace_size, ic_stream stream);
 
+/** What ic_attention_mass() reads and writes for some consecutive rows. */
+typedef struct ic_mass_args {
+  /** sizeof(ic_mass_args) */
+  size_t struct_size;
+  /** [rows, num_heads, d_latent + d_rope] of q_dtype, heads dense; points at the first row of the part */
+  const void *q;
+  /** Elements from row to row; 0 = dense */
+  int64_t q_row_stride;
+  /** Latent KV, as in ic_attention_args */
+  const ic_pool *kv;
+  /** [num_heads] device memory, as in ic_attention_args; NULL = none */
+  const float *sink;
+  /** [rows, k] with the k of the indices, device memory */
+  float *mass;
+  /** Elements from row to row, at least k; 0 = k */
+  int64_t mass_row_stride;
+} ic_mass_args;
+
+/** Initialiser. */
+#define IC_MASS_ARGS_INIT {sizeof(ic_mass_args), NULL, 0, NULL, NULL, NULL, 0}
+
+/** Bytes of workspace for ic_attention_mass() with up to max_rows rows of up to max_k indices. @since 0.1 */
+IC_API ic_status ic_attention_mass_workspace_size(const ic_attention *attention, int32_t max_rows, int32_t max_k,
+                                                  size_t *size);
+
+/** Attention mass: how much of its attention a row gives to every entry of its list.
+ *
+ *      mass[t, j] = mean_h softmax_j(scale * q[t, h] . kv[j])      j over the row's indices
+ *
+ *  In fp32. Written are the first k entries of every row: 0 for one that is skipped and behind the length, and all
+ * zeros for a row without any valid index. A row's masses add up to 1 within rounding. A sink joins the denominator and
+ * takes its part: they then add up to less than 1. A head whose scores are all -inf has nothing to give: its part is
+ * missing in the sum. A NaN score makes the masses of its row NaN. Batch, rows and slot indices are as in
+ * ic_attention_run(). For analysis: with ic_index_overlap() it says which share of a layer's attention another layer's
+ * indices would keep.
+ *  @errors IC_ERROR_INVALID_ARGUMENT, IC_ERROR_NULL_POINTER, IC_ERROR_MISALIGNED, IC_ERROR_WORKSPACE_TOO_SMALL
+ *  @since 0.1 */
+IC_API ic_status ic_attention_mass(const ic_attention *attention, const ic_batch *batch, int32_t row_begin,
+                                   const ic_index_view *indices, const ic_mass_args *args, void *workspace,
+                                   size_t workspace_size, ic_stream stream);
+
 /* ==================================================================================================================
  * Cache: who has published what
  * ================================================================================================================ */
@@ -1433,10 +1474,17 @@ typedef struct ic_overlap_args {
   float *recall;
   /** |A and B| / |A or B|; 1 when both are empty */
   float *jaccard;
+  /** Input: [num_rows, k of A] device memory, one weight per entry of A (ic_attention_mass()), none negative; needed
+   * for mass_recall */
+  const float *mass;
+  /** Elements from row to row, at least the k of A; 0 = that */
+  int64_t mass_row_stride;
+  /** Sum of the mass of A and B / sum of the mass of A; 1 when the latter is 0: A is empty, or has nothing to lose */
+  float *mass_recall;
 } ic_overlap_args;
 
 /** Initialiser. */
-#define IC_OVERLAP_ARGS_INIT {sizeof(ic_overlap_args), NULL, NULL, NULL}
+#define IC_OVERLAP_ARGS_INIT {sizeof(ic_overlap_args), NULL, NULL, NULL, NULL, 0, NULL}
 
 /** Compares two sets of logical indices row by row; both ascending, as a cache publishes them, and with the same number
  * of rows. Two layers of one cache are there at once when it has more than one slot (ic_schedule_get_cache_slot());

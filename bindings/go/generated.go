@@ -1461,6 +1461,47 @@ func newIndexView() *C.ic_index_view {
 	return &C.ic_index_view{struct_size: C.size_t(unsafe.Sizeof(C.ic_index_view{}))}
 }
 
+// What [Attention.Mass] reads and writes for some consecutive rows.
+type MassArgs struct {
+	// [rows, NumHeads, DLatent + DRope] of QDtype, heads dense; points at the first row of the part
+	Q DeviceMemory
+
+	// Elements from row to row; 0 = dense
+	QRowStride int64
+
+	// Latent KV, as in [AttentionArgs]
+	KV *Pool
+
+	// [NumHeads] device memory, as in [AttentionArgs]; nil = none
+	Sink DevicePtr[float32]
+
+	// [rows, k] with the k of the indices, device memory
+	Mass DevicePtr[float32]
+
+	// Elements from row to row, at least k; 0 = k
+	MassRowStride int64
+}
+
+func (v *MassArgs) fill(a *arena, c *C.ic_mass_args) {
+	c.struct_size = C.size_t(unsafe.Sizeof(*c))
+	a.memory(unsafe.Pointer(&c.q), v.Q)
+	c.q_row_stride = C.int64_t(v.QRowStride)
+	c.kv = v.KV.build(a)
+	v.Sink.store(a, unsafe.Pointer(&c.sink))
+	v.Mass.store(a, unsafe.Pointer(&c.mass))
+	c.mass_row_stride = C.int64_t(v.MassRowStride)
+}
+
+func (v *MassArgs) build(a *arena) *C.ic_mass_args {
+	if v == nil {
+		return nil
+	}
+	c := new(C.ic_mass_args)
+	a.pin.Pin(c)
+	v.fill(a, c)
+	return c
+}
+
 // What [NewCache] needs. All handles must be of one context.
 type CacheDesc struct {
 	// schedule
@@ -1890,6 +1931,17 @@ type OverlapArgs struct {
 
 	// |A and B| / |A or B|; 1 when both are empty
 	Jaccard DevicePtr[float32]
+
+	// Input: [NumRows, k of A] device memory, one weight per entry of A ([Attention.Mass]), none negative; needed
+	// for MassRecall
+	Mass DevicePtr[float32]
+
+	// Elements from row to row, at least the k of A; 0 = that
+	MassRowStride int64
+
+	// Sum of the mass of A and B / sum of the mass of A; 1 when the latter is 0: A is empty, or has nothing to
+	// lose
+	MassRecall DevicePtr[float32]
 }
 
 func (v *OverlapArgs) fill(a *arena, c *C.ic_overlap_args) {
@@ -1897,6 +1949,9 @@ func (v *OverlapArgs) fill(a *arena, c *C.ic_overlap_args) {
 	v.Intersection.store(a, unsafe.Pointer(&c.intersection))
 	v.Recall.store(a, unsafe.Pointer(&c.recall))
 	v.Jaccard.store(a, unsafe.Pointer(&c.jaccard))
+	v.Mass.store(a, unsafe.Pointer(&c.mass))
+	c.mass_row_stride = C.int64_t(v.MassRowStride)
+	v.MassRecall.store(a, unsafe.Pointer(&c.mass_recall))
 }
 
 func (v *OverlapArgs) build(a *arena) *C.ic_overlap_args {

@@ -110,6 +110,14 @@ ic_go_result ic_go_attention_run(const ic_attention *attention, const ic_batch *
   return result(ic_attention_run(attention, batch, row_begin, indices, args, workspace, workspace_size, (ic_stream)stream));
 }
 
+ic_go_result ic_go_attention_mass_workspace_size(const ic_attention *attention, int32_t max_rows, int32_t max_k, size_t *size) {
+  return result(ic_attention_mass_workspace_size(attention, max_rows, max_k, size));
+}
+
+ic_go_result ic_go_attention_mass(const ic_attention *attention, const ic_batch *batch, int32_t row_begin, const ic_index_view *indices, const ic_mass_args *args, void *workspace, size_t workspace_size, uintptr_t stream) {
+  return result(ic_attention_mass(attention, batch, row_begin, indices, args, workspace, workspace_size, (ic_stream)stream));
+}
+
 ic_go_result ic_go_cache_memory_size(const ic_cache_desc *desc, size_t *size) {
   return result(ic_cache_memory_size(desc, size));
 }

@@ -42,6 +42,8 @@ ic_go_result ic_go_topk_merge(const ic_topk *topk, const ic_merge_args *args, ui
 ic_go_result ic_go_attention_create(ic_context *context, const ic_attention_desc *desc, ic_attention **out);
 ic_go_result ic_go_attention_workspace_size(const ic_attention *attention, int32_t max_rows, int32_t max_k, size_t *size);
 ic_go_result ic_go_attention_run(const ic_attention *attention, const ic_batch *batch, int32_t row_begin, const ic_index_view *indices, const ic_attention_args *args, void *workspace, size_t workspace_size, uintptr_t stream);
+ic_go_result ic_go_attention_mass_workspace_size(const ic_attention *attention, int32_t max_rows, int32_t max_k, size_t *size);
+ic_go_result ic_go_attention_mass(const ic_attention *attention, const ic_batch *batch, int32_t row_begin, const ic_index_view *indices, const ic_mass_args *args, void *workspace, size_t workspace_size, uintptr_t stream);
 ic_go_result ic_go_cache_memory_size(const ic_cache_desc *desc, size_t *size);
 ic_go_result ic_go_cache_create(ic_context *context, const ic_cache_desc *desc, ic_cache **out);
 ic_go_result ic_go_cache_begin(ic_cache *cache, const ic_batch *batch);

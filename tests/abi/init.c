@@ -286,6 +286,14 @@ static void check_ic_index_view(void) {
   expect_equal(&value, &zero, sizeof(zero), "IC_INDEX_VIEW_INIT");
 }
 
+static void check_ic_mass_args(void) {
+  const ic_mass_args value = IC_MASS_ARGS_INIT;
+  ic_mass_args zero;
+  memset(&zero, 0, sizeof(zero));
+  zero.struct_size = sizeof(zero);
+  expect_equal(&value, &zero, sizeof(zero), "IC_MASS_ARGS_INIT");
+}
+
 static void check_ic_cache_desc(void) {
   const ic_cache_desc value = IC_CACHE_DESC_INIT;
   ic_cache_desc zero;
@@ -401,6 +409,7 @@ int main(void) {
   check_ic_attention_desc();
   check_ic_attention_args();
   check_ic_index_view();
+  check_ic_mass_args();
   check_ic_cache_desc();
   check_ic_cache_info();
   check_ic_new_keys();

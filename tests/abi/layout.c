@@ -233,6 +233,15 @@ FIELD(ic_index_view, source_layer, 52, 4);
 FIELD(ic_index_view, generation, 56, 8);
 FIELD(ic_index_view, numerics_id, 64, 8);
 
+CHECK(sizeof(ic_mass_args) == 56);
+FIELD(ic_mass_args, struct_size, 0, 8);
+FIELD(ic_mass_args, q, 8, 8);
+FIELD(ic_mass_args, q_row_stride, 16, 8);
+FIELD(ic_mass_args, kv, 24, 8);
+FIELD(ic_mass_args, sink, 32, 8);
+FIELD(ic_mass_args, mass, 40, 8);
+FIELD(ic_mass_args, mass_row_stride, 48, 8);
+
 CHECK(sizeof(ic_cache_desc) == 80);
 FIELD(ic_cache_desc, struct_size, 0, 8);
 FIELD(ic_cache_desc, schedule, 8, 8);
@@ -337,11 +346,14 @@ FIELD(ic_export_header, k, 32, 4);
 FIELD(ic_export_header, flags, 36, 4);
 FIELD(ic_export_header, reserved, 40, 24);
 
-CHECK(sizeof(ic_overlap_args) == 32);
+CHECK(sizeof(ic_overlap_args) == 56);
 FIELD(ic_overlap_args, struct_size, 0, 8);
 FIELD(ic_overlap_args, intersection, 8, 8);
 FIELD(ic_overlap_args, recall, 16, 8);
 FIELD(ic_overlap_args, jaccard, 24, 8);
+FIELD(ic_overlap_args, mass, 32, 8);
+FIELD(ic_overlap_args, mass_row_stride, 40, 8);
+FIELD(ic_overlap_args, mass_recall, 48, 8);
 
 CHECK(sizeof(ic_search_desc) == 96);
 FIELD(ic_search_desc, struct_size, 0, 8);

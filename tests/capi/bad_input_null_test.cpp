@@ -115,6 +115,10 @@ std::vector<Case> parameters_of_create_and_queries() {
       {"ic_attention_workspace_size", "attention", "attention",
        IC_CALL(ic_attention_workspace_size(nullptr, 1, 1, &p.size))},
       {"ic_attention_workspace_size", "size", "size", IC_CALL(ic_attention_workspace_size(p.attention, 1, 1, nullptr))},
+      {"ic_attention_mass_workspace_size", "attention", "attention",
+       IC_CALL(ic_attention_mass_workspace_size(nullptr, 1, 1, &p.size))},
+      {"ic_attention_mass_workspace_size", "size", "size",
+       IC_CALL(ic_attention_mass_workspace_size(p.attention, 1, 1, nullptr))},
       {"ic_cache_memory_size", "desc", "desc", IC_CALL(ic_cache_memory_size(nullptr, &p.size))},
       {"ic_cache_memory_size", "size", "size", IC_CALL(ic_cache_memory_size(&p.cache_desc, nullptr))},
       {"ic_cache_create", "context", "context", IC_MAKE(ic_cache, ic_cache_create(nullptr, &p.cache_desc, &out))},
@@ -168,6 +172,22 @@ std::vector<Case> parameters_of_operations() {
        IC_CALL(
            ic_attention_run(p.attention, &p.batch, 0, &p.given, &p.attend, nullptr, p.attend_workspace_size, nullptr))},
       {"ic_attention_run", "stream", nullptr, IC_CALL(p.call_attend())},
+      {"ic_attention_mass", "attention", "attention",
+       IC_CALL(ic_attention_mass(nullptr, &p.batch, 0, &p.given, &p.mass, p.mass_workspace, p.mass_workspace_size,
+                                 nullptr))},
+      {"ic_attention_mass", "batch", "batch",
+       IC_CALL(ic_attention_mass(p.attention, nullptr, 0, &p.given, &p.mass, p.mass_workspace, p.mass_workspace_size,
+                                 nullptr))},
+      {"ic_attention_mass", "indices", "indices",
+       IC_CALL(ic_attention_mass(p.attention, &p.batch, 0, nullptr, &p.mass, p.mass_workspace, p.mass_workspace_size,
+                                 nullptr))},
+      {"ic_attention_mass", "args", "args",
+       IC_CALL(ic_attention_mass(p.attention, &p.batch, 0, &p.given, nullptr, p.mass_workspace, p.mass_workspace_size,
+                                 nullptr))},
+      {"ic_attention_mass", "workspace", "workspace",
+       IC_CALL(
+           ic_attention_mass(p.attention, &p.batch, 0, &p.given, &p.mass, nullptr, p.mass_workspace_size, nullptr))},
+      {"ic_attention_mass", "stream", nullptr, IC_CALL(p.call_mass())},
       {"ic_cache_begin", "cache", "cache", IC_CALL(ic_cache_begin(nullptr, &p.batch))},
       {"ic_cache_begin", "batch", "batch", IC_CALL(ic_cache_begin(p.cache, nullptr))},
       {"ic_cache_faults", "stream", nullptr, IC_CALL(ic_cache_faults(p.cache, 0, &p.faults, nullptr))},
@@ -317,6 +337,10 @@ std::vector<Case> fields_of_arguments() {
       {"ic_attention_args", "out", "args->attention->out", IC_SPOIL(attend.out, p.call_full())},
       {"ic_attention_args", "out", "args->out", IC_SPOIL(attend.out, p.call_attend())},
       {"ic_attention_args", "lse", nullptr, IC_SPOIL(attend.lse, p.call_attend())},
+      {"ic_mass_args", "q", "args->q", IC_SPOIL(mass.q, p.call_mass())},
+      {"ic_mass_args", "kv", "args->kv", IC_SPOIL(mass.kv, p.call_mass())},
+      {"ic_mass_args", "sink", nullptr, IC_SPOIL(mass.sink, p.call_mass())},
+      {"ic_mass_args", "mass", "args->mass", IC_SPOIL(mass.mass, p.call_mass())},
       {"ic_index_view", "indices", "indices->indices", IC_SPOIL(given.indices, p.call_attend())},
       {"ic_index_view", "indices", "a->indices", IC_SPOIL(given.indices, p.call_overlap())},
       {"ic_index_view", "lengths", "indices->lengths", IC_SPOIL(given.lengths, p.call_attend())},
@@ -371,6 +395,14 @@ std::vector<Case> fields_of_arguments() {
       {"ic_overlap_args", "intersection", nullptr, IC_SPOIL(overlap.intersection, p.call_overlap())},
       {"ic_overlap_args", "recall", nullptr, IC_SPOIL(overlap.recall, p.call_overlap())},
       {"ic_overlap_args", "jaccard", nullptr, IC_SPOIL(overlap.jaccard, p.call_overlap())},
+      {"ic_overlap_args", "mass", "out->mass", IC_SPOIL(overlap.mass, p.call_overlap())},
+      {"ic_overlap_args", "mass", nullptr,
+       [](SmallProblem &p) {
+         p.overlap.mass = nullptr;
+         p.overlap.mass_recall = nullptr;
+         return p.call_overlap();
+       }},
+      {"ic_overlap_args", "mass_recall", nullptr, IC_SPOIL(overlap.mass_recall, p.call_overlap())},
   };
 #undef IC_SPOIL
 #undef IC_CALL
@@ -425,7 +457,7 @@ TEST(BadInputNull, EveryExportedFunctionIsTried) {
   std::ifstream file(INDEXCACHE_TEST_DIR "/abi/symbols.txt");
   std::set<std::string> exported;
   for (std::string name; file >> name;) exported.insert(name);
-  EXPECT_GE(exported.size(), 51u);
+  EXPECT_GE(exported.size(), 53u);
   for (const std::string &name : exported) EXPECT_EQ(tried.count(name), 1u) << name << " is exported, but not tried";
 }
 

@@ -176,6 +176,7 @@ void SmallProblem::make_arrays() {
   sink_ = arrays_.input<float>(kAttentionHeads);
   attend_out_ = arrays_.output<float>(kRows * kAttentionHeads * kLatent);
   lse_ = arrays_.output<float>(kRows * kAttentionHeads);
+  mass_out_ = arrays_.output<float>(kRows * kK);
   score_output_ = arrays_.output<float>(kRows * kMaxKeyEnd);
   score_input_ = arrays_.input<float>(kRows * kMaxKeyEnd);
   select_begin = arrays_.input<int32_t>(kRows);
@@ -207,6 +208,8 @@ void SmallProblem::make_arrays() {
   intersection_ = arrays_.output<int32_t>(kRows);
   recall_ = arrays_.output<float>(kRows);
   jaccard_ = arrays_.output<float>(kRows);
+  given_mass_ = arrays_.input<float>(kRows * kK);
+  mass_recall_ = arrays_.output<float>(kRows);
   expect_ok(ic_cache_export_size(cache, kRows, export_flags, &block_bytes), "export size");
   block = arrays_.input<uint8_t>(block_bytes);
   exported = arrays_.output<uint8_t>(block_bytes);
@@ -216,15 +219,18 @@ void SmallProblem::make_arrays() {
   expect_ok(ic_topk_select_workspace_size(topk, kRows, kMaxKeyEnd, &select_bytes_), "select workspace");
   expect_ok(ic_topk_merge_workspace_size(topk, kRows, kParts, &merge_bytes_), "merge workspace");
   expect_ok(ic_cache_compact_workspace_size(cache, kRows, &compact_bytes_), "compact workspace");
-  attend_bytes_ = 0;
-  if (attention != nullptr)
+  attend_bytes_ = mass_bytes_ = 0;
+  if (attention != nullptr) {
     expect_ok(ic_attention_workspace_size(attention, kRows, kK, &attend_bytes_), "attention workspace");
+    expect_ok(ic_attention_mass_workspace_size(attention, kRows, kK, &mass_bytes_), "attention mass workspace");
+  }
   full_workspace_ = arrays_.input<uint8_t>(full_bytes_);
   scores_workspace_ = arrays_.input<uint8_t>(scores_bytes_);
   select_workspace_ = arrays_.input<uint8_t>(select_bytes_);
   merge_workspace_ = arrays_.input<uint8_t>(merge_bytes_);
   compact_workspace_ = arrays_.input<uint8_t>(compact_bytes_);
   whole_attend_workspace_ = arrays_.input<uint8_t>(attend_bytes_);
+  whole_mass_workspace_ = arrays_.input<uint8_t>(mass_bytes_);
 }
 
 void SmallProblem::fill_arrays() {
@@ -255,6 +261,7 @@ void SmallProblem::fill_arrays() {
   fill(sin_, kPositions * 8, 11);
   fill(norm_weight_, kHeadDim, 12);
   fill(norm_bias_, kHeadDim, 13);
+  for (int32_t i = 0; i < kRows * kK; ++i) given_mass_[i] = static_cast<float>(i % 7) / 16.0f;
   const auto lists = [](int32_t *indices, int32_t *lengths, float *with, int32_t rows, uint32_t seed) {
     Noise noise(seed);
     std::fill(indices, indices + rows * kPadded, -1);
@@ -352,6 +359,11 @@ void SmallProblem::reset_inputs() {
   attend.sink = sink_;
   attend.out = attend_out_;
   attend.lse = lse_;
+  mass = IC_MASS_ARGS_INIT;
+  mass.q = attend_q_;
+  mass.kv = &kv;
+  mass.sink = sink_;
+  mass.mass = mass_out_;
   full = IC_FORWARD_ARGS_INIT;
   full.layer = 2;
   full.row_count = IC_ALL_ROWS;
@@ -360,6 +372,8 @@ void SmallProblem::reset_inputs() {
   full.attention = attention == nullptr ? nullptr : &attend;
   attend_workspace = whole_attend_workspace_;
   attend_workspace_size = attend_bytes_;
+  mass_workspace = whole_mass_workspace_;
+  mass_workspace_size = mass_bytes_;
   shared = full;
   shared.layer = 1;
   full.queries = &queries;
@@ -435,6 +449,8 @@ void SmallProblem::reset_inputs() {
   overlap.intersection = intersection_;
   overlap.recall = recall_;
   overlap.jaccard = jaccard_;
+  overlap.mass = given_mass_;
+  overlap.mass_recall = mass_recall_;
 }
 
 void SmallProblem::ready() {
@@ -509,9 +525,10 @@ std::vector<uint8_t> SmallProblem::run_all() {
   size_t memory = 0;
   if (!(run(call_full(), "full") && run(call_shared(), "shared") && run(call_scores(), "scores") &&
         run(call_select(), "select") && run(call_merge(), "merge") && run(call_overlap(), "overlap") &&
-        (attention == nullptr || run(call_attend(), "attention")) && run(call_prepare_queries(), "prepare queries") &&
-        run(call_prepare_keys(), "prepare keys") && run(call_remap(), "remap") && run(call_compact(), "compact") &&
-        run(call_export(), "export") && run(call_begin(), "begin") && run(call_import(), "import") &&
+        (attention == nullptr || (run(call_attend(), "attention") && run(call_mass(), "attention mass"))) &&
+        run(call_prepare_queries(), "prepare queries") && run(call_prepare_keys(), "prepare keys") &&
+        run(call_remap(), "remap") && run(call_compact(), "compact") && run(call_export(), "export") &&
+        run(call_begin(), "begin") && run(call_import(), "import") &&
         run(ic_cache_memory_size(&cache_desc, &memory), "memory size") && run(call_cache_create(), "cache")))
     return {};
   std::vector<uint8_t> bytes;

@@ -212,6 +212,14 @@ int main(void) {
   FIELD(ic_index_view, source_layer);
   FIELD(ic_index_view, generation);
   FIELD(ic_index_view, numerics_id);
+  STRUCT(ic_mass_args);
+  FIELD(ic_mass_args, struct_size);
+  FIELD(ic_mass_args, q);
+  FIELD(ic_mass_args, q_row_stride);
+  FIELD(ic_mass_args, kv);
+  FIELD(ic_mass_args, sink);
+  FIELD(ic_mass_args, mass);
+  FIELD(ic_mass_args, mass_row_stride);
   STRUCT(ic_cache_desc);
   FIELD(ic_cache_desc, struct_size);
   FIELD(ic_cache_desc, schedule);
@@ -313,6 +321,9 @@ int main(void) {
   FIELD(ic_overlap_args, intersection);
   FIELD(ic_overlap_args, recall);
   FIELD(ic_overlap_args, jaccard);
+  FIELD(ic_overlap_args, mass);
+  FIELD(ic_overlap_args, mass_row_stride);
+  FIELD(ic_overlap_args, mass_recall);
   STRUCT(ic_search_desc);
   FIELD(ic_search_desc, struct_size);
   FIELD(ic_search_desc, num_layers);

@@ -285,6 +285,17 @@ func main() {
 		field("ic_index_view", "numerics_id", unsafe.Offsetof(c.numerics_id), unsafe.Sizeof(c.numerics_id))
 	}
 	{
+		var c C.ic_mass_args
+		structure("ic_mass_args", unsafe.Sizeof(c), unsafe.Alignof(c))
+		field("ic_mass_args", "struct_size", unsafe.Offsetof(c.struct_size), unsafe.Sizeof(c.struct_size))
+		field("ic_mass_args", "q", unsafe.Offsetof(c.q), unsafe.Sizeof(c.q))
+		field("ic_mass_args", "q_row_stride", unsafe.Offsetof(c.q_row_stride), unsafe.Sizeof(c.q_row_stride))
+		field("ic_mass_args", "kv", unsafe.Offsetof(c.kv), unsafe.Sizeof(c.kv))
+		field("ic_mass_args", "sink", unsafe.Offsetof(c.sink), unsafe.Sizeof(c.sink))
+		field("ic_mass_args", "mass", unsafe.Offsetof(c.mass), unsafe.Sizeof(c.mass))
+		field("ic_mass_args", "mass_row_stride", unsafe.Offsetof(c.mass_row_stride), unsafe.Sizeof(c.mass_row_stride))
+	}
+	{
 		var c C.ic_cache_desc
 		structure("ic_cache_desc", unsafe.Sizeof(c), unsafe.Alignof(c))
 		field("ic_cache_desc", "struct_size", unsafe.Offsetof(c.struct_size), unsafe.Sizeof(c.struct_size))
@@ -411,6 +422,9 @@ func main() {
 		field("ic_overlap_args", "intersection", unsafe.Offsetof(c.intersection), unsafe.Sizeof(c.intersection))
 		field("ic_overlap_args", "recall", unsafe.Offsetof(c.recall), unsafe.Sizeof(c.recall))
 		field("ic_overlap_args", "jaccard", unsafe.Offsetof(c.jaccard), unsafe.Sizeof(c.jaccard))
+		field("ic_overlap_args", "mass", unsafe.Offsetof(c.mass), unsafe.Sizeof(c.mass))
+		field("ic_overlap_args", "mass_row_stride", unsafe.Offsetof(c.mass_row_stride), unsafe.Sizeof(c.mass_row_stride))
+		field("ic_overlap_args", "mass_recall", unsafe.Offsetof(c.mass_recall), unsafe.Sizeof(c.mass_recall))
 	}
 	{
 		var c C.ic_search_desc

@@ -886,6 +886,35 @@ class ic_index_view(Sized):
     ]
 
 
+class ic_mass_args(Sized):
+    """What ic_attention_mass() reads and writes for some consecutive rows."""
+
+    __slots__ = ()
+    struct_size: int
+    """sizeof(ic_mass_args)"""
+    q: int | None
+    """[rows, num_heads, d_latent + d_rope] of q_dtype, heads dense; points at the first row of the part"""
+    q_row_stride: int
+    """Elements from row to row; 0 = dense"""
+    kv: Any
+    """Latent KV, as in ic_attention_args"""
+    sink: int | None
+    """[num_heads] device memory, as in ic_attention_args; NULL = none"""
+    mass: int | None
+    """[rows, k] with the k of the indices, device memory"""
+    mass_row_stride: int
+    """Elements from row to row, at least k; 0 = k"""
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("q", ctypes.c_void_p),
+        ("q_row_stride", ctypes.c_int64),
+        ("kv", ctypes.POINTER(ic_pool)),
+        ("sink", ctypes.c_void_p),
+        ("mass", ctypes.c_void_p),
+        ("mass_row_stride", ctypes.c_int64),
+    ]
+
+
 class ic_cache_desc(Sized):
     """What ic_cache_create() needs. All handles must be of one context."""
 
@@ -1230,11 +1259,22 @@ class ic_overlap_args(Sized):
     """|A and B| / |A|; 1 when A is empty"""
     jaccard: int | None
     """|A and B| / |A or B|; 1 when both are empty"""
+    mass: int | None
+    """Input: [num_rows, k of A] device memory, one weight per entry of A (ic_attention_mass()), none negative; needed
+    for mass_recall
+    """
+    mass_row_stride: int
+    """Elements from row to row, at least the k of A; 0 = that"""
+    mass_recall: int | None
+    """Sum of the mass of A and B / sum of the mass of A; 1 when the latter is 0: A is empty, or has nothing to lose"""
     _fields_ = [
         ("struct_size", ctypes.c_size_t),
         ("intersection", ctypes.c_void_p),
         ("recall", ctypes.c_void_p),
         ("jaccard", ctypes.c_void_p),
+        ("mass", ctypes.c_void_p),
+        ("mass_row_stride", ctypes.c_int64),
+        ("mass_recall", ctypes.c_void_p),
     ]
 
 
@@ -1613,6 +1653,27 @@ class Functions:
     sequence, block tables and key offsets are used; its key range is not). Slot indices need no batch: it may then be
     NULL when the pool is contiguous.
     """
+    ic_attention_mass_workspace_size: Callable[..., int]
+    """ic_status ic_attention_mass_workspace_size(const ic_attention *attention, int32_t max_rows, int32_t max_k, size_t *size)
+
+    Bytes of workspace for ic_attention_mass() with up to max_rows rows of up to max_k indices.
+    """
+    ic_attention_mass: Callable[..., int]
+    """ic_status ic_attention_mass(const ic_attention *attention, const ic_batch *batch, int32_t row_begin, const ic_index_view *indices, const ic_mass_args *args, void *workspace, size_t workspace_size, ic_stream stream)
+
+    Attention mass: how much of its attention a row gives to every entry of its list.
+
+        mass[t, j] = mean_h softmax_j(scale * q[t, h] . kv[j])      j over the row's indices
+
+    In fp32. Written are the first k entries of every row: 0 for one that is skipped and behind the length, and all
+    zeros for a row without any valid index. A row's masses add up to 1 within rounding. A sink joins the denominator and
+    takes its part: they then add up to less than 1. A head whose scores are all -inf has nothing to give: its part is
+    missing in the sum. A NaN score makes the masses of its row NaN. Batch, rows and slot indices are as in
+    ic_attention_run(). For analysis: with ic_index_overlap() it says which share of a layer's attention another layer's
+    indices would keep.
+
+    Errors: IC_ERROR_INVALID_ARGUMENT, IC_ERROR_NULL_POINTER, IC_ERROR_MISALIGNED, IC_ERROR_WORKSPACE_TOO_SMALL
+    """
     ic_cache_memory_size: Callable[..., int]
     """ic_status ic_cache_memory_size(const ic_cache_desc *desc, size_t *size)
 
@@ -1883,6 +1944,8 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "ic_attention_destroy": (None, [ctypes.c_void_p]),
     "ic_attention_workspace_size": (ctypes.c_int32, [ctypes.c_void_p, _int32, _int32, ctypes.POINTER(ctypes.c_size_t)]),
     "ic_attention_run": (ctypes.c_int32, [ctypes.c_void_p, ctypes.POINTER(ic_batch), _int32, ctypes.POINTER(ic_index_view), ctypes.POINTER(ic_attention_args), ctypes.c_void_p, _size, ctypes.c_void_p]),
+    "ic_attention_mass_workspace_size": (ctypes.c_int32, [ctypes.c_void_p, _int32, _int32, ctypes.POINTER(ctypes.c_size_t)]),
+    "ic_attention_mass": (ctypes.c_int32, [ctypes.c_void_p, ctypes.POINTER(ic_batch), _int32, ctypes.POINTER(ic_index_view), ctypes.POINTER(ic_mass_args), ctypes.c_void_p, _size, ctypes.c_void_p]),
     "ic_cache_memory_size": (ctypes.c_int32, [ctypes.POINTER(ic_cache_desc), ctypes.POINTER(ctypes.c_size_t)]),
     "ic_cache_create": (ctypes.c_int32, [ctypes.c_void_p, ctypes.POINTER(ic_cache_desc), ctypes.POINTER(ctypes.c_void_p)]),
     "ic_cache_destroy": (None, [ctypes.c_void_p]),
@@ -1946,6 +2009,7 @@ LAYOUT: dict[type[ctypes.Structure], tuple[int, dict[str, tuple[int, int]]]] = {
     ic_attention_desc: (40, {"struct_size": (0, 8), "num_heads": (8, 4), "d_latent": (12, 4), "d_rope": (16, 4), "kv_dtype": (20, 4), "q_dtype": (24, 4), "out_dtype": (28, 4), "softmax_scale": (32, 4), "flags": (36, 4)}),
     ic_attention_args: (72, {"struct_size": (0, 8), "q": (8, 8), "q_row_stride": (16, 8), "kv": (24, 8), "sink": (32, 8), "out": (40, 8), "out_row_stride": (48, 8), "lse": (56, 8), "lse_row_stride": (64, 8)}),
     ic_index_view: (72, {"struct_size": (0, 8), "indices": (8, 8), "lengths": (16, 8), "scores": (24, 8), "row_stride": (32, 8), "num_rows": (40, 4), "k": (44, 4), "kind": (48, 4), "source_layer": (52, 4), "generation": (56, 8), "numerics_id": (64, 8)}),
+    ic_mass_args: (56, {"struct_size": (0, 8), "q": (8, 8), "q_row_stride": (16, 8), "kv": (24, 8), "sink": (32, 8), "mass": (40, 8), "mass_row_stride": (48, 8)}),
     ic_cache_desc: (80, {"struct_size": (0, 8), "schedule": (8, 8), "indexer": (16, 8), "topk": (24, 8), "attention": (32, 8), "max_rows": (40, 4), "num_slots": (44, 4), "memory": (48, 8), "memory_size": (56, 8), "epoch": (64, 8), "flags": (72, 4), "reserved": (76, 4)}),
     ic_cache_info: (48, {"struct_size": (0, 8), "generation": (8, 8), "num_rows": (16, 4), "max_rows": (20, 4), "num_slots": (24, 4), "k": (28, 4), "row_stride": (32, 8), "numerics_id": (40, 8)}),
     ic_new_keys: (48, {"struct_size": (0, 8), "keys": (8, 8), "key_stride_bytes": (16, 8), "scales": (24, 8), "slots": (32, 8), "count": (40, 8)}),
@@ -1954,7 +2018,7 @@ LAYOUT: dict[type[ctypes.Structure], tuple[int, dict[str, tuple[int, int]]]] = {
     ic_remap_args: (48, {"struct_size": (0, 8), "source_layer": (8, 4), "layout": (12, 4), "block_table": (16, 4), "reserved": (20, 4), "slots": (24, 8), "lengths": (32, 8), "row_stride": (40, 8)}),
     ic_compact_args: (48, {"struct_size": (0, 8), "source_layer": (8, 4), "publish_layer": (12, 4), "rows": (16, 8), "num_rows": (24, 4), "reserved": (28, 4), "workspace": (32, 8), "workspace_size": (40, 8)}),
     ic_export_header: (64, {"magic": (0, 4), "version": (4, 4), "schedule_hash": (8, 8), "numerics_id": (16, 8), "source_layer": (24, 4), "num_rows": (28, 4), "k": (32, 4), "flags": (36, 4), "reserved": (40, 24)}),
-    ic_overlap_args: (32, {"struct_size": (0, 8), "intersection": (8, 8), "recall": (16, 8), "jaccard": (24, 8)}),
+    ic_overlap_args: (56, {"struct_size": (0, 8), "intersection": (8, 8), "recall": (16, 8), "jaccard": (24, 8), "mass": (32, 8), "mass_row_stride": (40, 8), "mass_recall": (48, 8)}),
     ic_search_desc: (96, {"struct_size": (0, 8), "num_layers": (8, 4), "strategy": (12, 4), "start": (16, 8), "keep_full": (24, 8), "num_keep_full": (32, 4), "num_full": (36, 4), "max_full": (40, 4), "num_blocks": (44, 4), "loss_budget": (48, 8), "similarity": (56, 8), "num_similarity": (64, 4), "num_samples": (68, 4), "seed": (72, 8), "journal": (80, 8), "journal_size": (88, 8)}),
     ic_search_candidate: (32, {"struct_size": (0, 8), "id": (8, 8), "step": (16, 4), "layer": (20, 4), "first_layer": (24, 4), "num_full": (28, 4)}),
     ic_search_info: (88, {"struct_size": (0, 8), "state": (8, 4), "num_steps": (12, 4), "num_full": (16, 4), "target_num_full": (20, 4), "baseline_loss": (24, 8), "accepted_loss": (32, 8), "num_evaluated": (40, 8), "num_rejected": (48, 8), "num_handed_out": (56, 8), "num_planned": (64, 8), "journal_size": (72, 8), "journal_resumed": (80, 8)}),

@@ -54,6 +54,7 @@ fn main() {
     layout!(ic_attention_desc: struct_size num_heads d_latent d_rope kv_dtype q_dtype out_dtype softmax_scale flags);
     layout!(ic_attention_args: struct_size q q_row_stride kv sink out out_row_stride lse lse_row_stride);
     layout!(ic_index_view: struct_size indices lengths scores row_stride num_rows k kind source_layer generation numerics_id);
+    layout!(ic_mass_args: struct_size q q_row_stride kv sink mass mass_row_stride);
     layout!(ic_cache_desc: struct_size schedule indexer topk attention max_rows num_slots memory memory_size epoch flags reserved);
     layout!(ic_cache_info: struct_size generation num_rows max_rows num_slots k row_stride numerics_id);
     layout!(ic_new_keys: struct_size keys key_stride_bytes scales slots count);
@@ -62,7 +63,7 @@ fn main() {
     layout!(ic_remap_args: struct_size source_layer layout block_table reserved slots lengths row_stride);
     layout!(ic_compact_args: struct_size source_layer publish_layer rows num_rows reserved workspace workspace_size);
     layout!(ic_export_header: magic version schedule_hash numerics_id source_layer num_rows k flags reserved);
-    layout!(ic_overlap_args: struct_size intersection recall jaccard);
+    layout!(ic_overlap_args: struct_size intersection recall jaccard mass mass_row_stride mass_recall);
     layout!(ic_search_desc: struct_size num_layers strategy start keep_full num_keep_full num_full max_full num_blocks loss_budget similarity num_similarity num_samples seed journal journal_size);
     layout!(ic_search_candidate: struct_size id step layer first_layer num_full);
     layout!(ic_search_info: struct_size state num_steps num_full target_num_full baseline_loss accepted_loss num_evaluated num_rejected num_handed_out num_planned journal_size journal_resumed);

@@ -1334,6 +1334,43 @@ impl Default for ic_index_view {
     }
 }
 
+/// What [`ic_attention_mass`] reads and writes for some consecutive rows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ic_mass_args {
+    /// sizeof([`ic_mass_args`])
+    pub struct_size: usize,
+    /// \[rows, num_heads, d_latent + d_rope\] of q_dtype, heads dense; points at the first row of the part
+    pub q: *const c_void,
+    /// Elements from row to row; 0 = dense
+    pub q_row_stride: i64,
+    /// Latent KV, as in [`ic_attention_args`]
+    pub kv: *const ic_pool,
+    /// \[num_heads\] device memory, as in [`ic_attention_args`]; NULL = none
+    pub sink: *const f32,
+    /// \[rows, k\] with the k of the indices, device memory
+    pub mass: *mut f32,
+    /// Elements from row to row, at least k; 0 = k
+    pub mass_row_stride: i64,
+}
+impl ic_mass_args {
+    /// IC_MASS_ARGS_INIT: `struct_size` set, everything else zero.
+    pub const INIT: Self = Self {
+        struct_size: size_of::<Self>(),
+        q: core::ptr::null(),
+        q_row_stride: 0,
+        kv: core::ptr::null(),
+        sink: core::ptr::null(),
+        mass: core::ptr::null_mut(),
+        mass_row_stride: 0,
+    };
+}
+impl Default for ic_mass_args {
+    fn default() -> Self {
+        Self::INIT
+    }
+}
+
 /// What [`ic_cache_create`] needs. All handles must be of one context.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -1732,6 +1769,14 @@ pub struct ic_overlap_args {
     pub recall: *mut f32,
     /// |A and B| / |A or B|; 1 when both are empty
     pub jaccard: *mut f32,
+    /// Input: \[num_rows, k of A\] device memory, one weight per entry of A ([`ic_attention_mass`]), none negative;
+    /// needed for mass_recall
+    pub mass: *const f32,
+    /// Elements from row to row, at least the k of A; 0 = that
+    pub mass_row_stride: i64,
+    /// Sum of the mass of A and B / sum of the mass of A; 1 when the latter is 0: A is empty, or has nothing to
+    /// lose
+    pub mass_recall: *mut f32,
 }
 impl ic_overlap_args {
     /// IC_OVERLAP_ARGS_INIT: `struct_size` set, everything else zero.
@@ -1740,6 +1785,9 @@ impl ic_overlap_args {
         intersection: core::ptr::null_mut(),
         recall: core::ptr::null_mut(),
         jaccard: core::ptr::null_mut(),
+        mass: core::ptr::null(),
+        mass_row_stride: 0,
+        mass_recall: core::ptr::null_mut(),
     };
 }
 impl Default for ic_overlap_args {
@@ -2086,6 +2134,26 @@ extern "C" {
     /// (its sequence, block tables and key offsets are used; its key range is not). Slot indices need no batch: it
     /// may then be NULL when the pool is contiguous.
     pub fn ic_attention_run(attention: *const ic_attention, batch: *const ic_batch, row_begin: i32, indices: *const ic_index_view, args: *const ic_attention_args, workspace: *mut c_void, workspace_size: usize, stream: ic_stream) -> ic_status;
+
+    /// Bytes of workspace for [`ic_attention_mass`] with up to max_rows rows of up to max_k indices.
+    pub fn ic_attention_mass_workspace_size(attention: *const ic_attention, max_rows: i32, max_k: i32, size: *mut usize) -> ic_status;
+
+    /// Attention mass: how much of its attention a row gives to every entry of its list.
+    ///
+    /// ```text
+    /// mass[t, j] = mean_h softmax_j(scale * q[t, h] . kv[j])      j over the row's indices
+    /// ```
+    ///
+    /// In fp32. Written are the first k entries of every row: 0 for one that is skipped and behind the length, and
+    /// all zeros for a row without any valid index. A row's masses add up to 1 within rounding. A sink joins the
+    /// denominator and takes its part: they then add up to less than 1. A head whose scores are all -inf has
+    /// nothing to give: its part is missing in the sum. A NaN score makes the masses of its row NaN. Batch, rows
+    /// and slot indices are as in [`ic_attention_run`]. For analysis: with [`ic_index_overlap`] it says which share
+    /// of a layer's attention another layer's indices would keep.
+    ///
+    /// Errors: [`IC_ERROR_INVALID_ARGUMENT`], [`IC_ERROR_NULL_POINTER`], [`IC_ERROR_MISALIGNED`],
+    /// [`IC_ERROR_WORKSPACE_TOO_SMALL`]
+    pub fn ic_attention_mass(attention: *const ic_attention, batch: *const ic_batch, row_begin: i32, indices: *const ic_index_view, args: *const ic_mass_args, workspace: *mut c_void, workspace_size: usize, stream: ic_stream) -> ic_status;
 
     /// Bytes of device memory that a cache with this desc needs; memory and memory_size are not looked at.
     pub fn ic_cache_memory_size(desc: *const ic_cache_desc, size: *mut usize) -> ic_status;
@@ -2498,6 +2566,15 @@ const _: () = {
     assert!(offset_of!(ic_index_view, source_layer) == 52);
     assert!(offset_of!(ic_index_view, generation) == 56);
     assert!(offset_of!(ic_index_view, numerics_id) == 64);
+    assert!(size_of::<ic_mass_args>() == 56);
+    assert!(align_of::<ic_mass_args>() == 8);
+    assert!(offset_of!(ic_mass_args, struct_size) == 0);
+    assert!(offset_of!(ic_mass_args, q) == 8);
+    assert!(offset_of!(ic_mass_args, q_row_stride) == 16);
+    assert!(offset_of!(ic_mass_args, kv) == 24);
+    assert!(offset_of!(ic_mass_args, sink) == 32);
+    assert!(offset_of!(ic_mass_args, mass) == 40);
+    assert!(offset_of!(ic_mass_args, mass_row_stride) == 48);
     assert!(size_of::<ic_cache_desc>() == 80);
     assert!(align_of::<ic_cache_desc>() == 8);
     assert!(offset_of!(ic_cache_desc, struct_size) == 0);
@@ -2602,12 +2679,15 @@ const _: () = {
     assert!(offset_of!(ic_export_header, k) == 32);
     assert!(offset_of!(ic_export_header, flags) == 36);
     assert!(offset_of!(ic_export_header, reserved) == 40);
-    assert!(size_of::<ic_overlap_args>() == 32);
+    assert!(size_of::<ic_overlap_args>() == 56);
     assert!(align_of::<ic_overlap_args>() == 8);
     assert!(offset_of!(ic_overlap_args, struct_size) == 0);
     assert!(offset_of!(ic_overlap_args, intersection) == 8);
     assert!(offset_of!(ic_overlap_args, recall) == 16);
     assert!(offset_of!(ic_overlap_args, jaccard) == 24);
+    assert!(offset_of!(ic_overlap_args, mass) == 32);
+    assert!(offset_of!(ic_overlap_args, mass_row_stride) == 40);
+    assert!(offset_of!(ic_overlap_args, mass_recall) == 48);
     assert!(size_of::<ic_search_desc>() == 96);
     assert!(align_of::<ic_search_desc>() == 8);
     assert!(offset_of!(ic_search_desc, struct_size) == 0);

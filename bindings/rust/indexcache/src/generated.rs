@@ -1422,6 +1422,60 @@ impl<'a> AttentionArgs<'a> {
     }
 }
 
+/// What [`Attention::mass`](crate::Attention::mass) reads and writes for some consecutive rows.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct MassArgs<'a> {
+    raw: ffi::ic_mass_args,
+    borrowed: PhantomData<&'a ()>,
+}
+
+builder!(MassArgs<'a>, ic_mass_args, borrowed);
+
+impl<'a> MassArgs<'a> {
+    /// \[rows, num_heads, d_latent + d_rope\] of q_dtype, heads dense; points at the first row of the part
+    #[must_use]
+    pub fn q(mut self, q: impl Into<DevicePtr<'a, c_void>>) -> Self {
+        self.raw.q = q.into().as_ptr();
+        self
+    }
+
+    /// Elements from row to row; 0 = dense
+    #[must_use]
+    pub fn q_row_stride(mut self, q_row_stride: i64) -> Self {
+        self.raw.q_row_stride = q_row_stride;
+        self
+    }
+
+    /// Latent KV, as in [`AttentionArgs`](crate::AttentionArgs)
+    #[must_use]
+    pub fn kv(mut self, kv: &'a Pool<'a>) -> Self {
+        self.raw.kv = kv.as_raw();
+        self
+    }
+
+    /// \[num_heads\] device memory, as in [`AttentionArgs`](crate::AttentionArgs); NULL = none
+    #[must_use]
+    pub fn sink(mut self, sink: impl Into<DevicePtr<'a, f32>>) -> Self {
+        self.raw.sink = sink.into().as_ptr();
+        self
+    }
+
+    /// \[rows, k\] with the k of the indices, device memory
+    #[must_use]
+    pub fn mass(mut self, mass: impl Into<DeviceMut<'a, f32>>) -> Self {
+        self.raw.mass = mass.into().as_ptr();
+        self
+    }
+
+    /// Elements from row to row, at least k; 0 = k
+    #[must_use]
+    pub fn mass_row_stride(mut self, mass_row_stride: i64) -> Self {
+        self.raw.mass_row_stride = mass_row_stride;
+        self
+    }
+}
+
 /// What [`Cache::new`](crate::Cache::new) needs. All handles must be of one context.
 #[derive(Debug)]
 #[repr(transparent)]
@@ -2007,6 +2061,29 @@ impl<'a> OverlapArgs<'a> {
     #[must_use]
     pub fn jaccard(mut self, jaccard: impl Into<DeviceMut<'a, f32>>) -> Self {
         self.raw.jaccard = jaccard.into().as_ptr();
+        self
+    }
+
+    /// Input: \[num_rows, k of A\] device memory, one weight per entry of A
+    /// ([`Attention::mass`](crate::Attention::mass)), none negative; needed for mass_recall
+    #[must_use]
+    pub fn mass(mut self, mass: impl Into<DevicePtr<'a, f32>>) -> Self {
+        self.raw.mass = mass.into().as_ptr();
+        self
+    }
+
+    /// Elements from row to row, at least the k of A; 0 = that
+    #[must_use]
+    pub fn mass_row_stride(mut self, mass_row_stride: i64) -> Self {
+        self.raw.mass_row_stride = mass_row_stride;
+        self
+    }
+
+    /// Sum of the mass of A and B / sum of the mass of A; 1 when the latter is 0: A is empty, or has nothing to
+    /// lose
+    #[must_use]
+    pub fn mass_recall(mut self, mass_recall: impl Into<DeviceMut<'a, f32>>) -> Self {
+        self.raw.mass_recall = mass_recall.into().as_ptr();
         self
     }
 }
