@@ -22,10 +22,11 @@ struct LayerOverlap {
   int64_t rows = 0;    ///< tokens that the means are taken over
   LayerTable recall;   ///< [i][j] |Ti and Tj| / |Ti|
   LayerTable jaccard;  ///< [i][j] |Ti and Tj| / |Ti or Tj|
+  LayerTable mass;     ///< [i][j] share of layer i's attention over Ti that lies on Tj
 };
 
-/// Runs every window once. Memory: one index set per layer, [tokens, k], no tokens x tokens matrix. Throws Error;
-/// kExitPattern when the library refuses the pattern.
+/// Runs every window once. Memory: indices and weights of one set per layer, [tokens, k] each, no tokens x tokens
+/// matrix. Throws Error; kExitPattern when the library refuses the pattern.
 LayerOverlap layer_overlap(const Model &model, const std::string &pattern, const Corpus &corpus, Device *device,
                            ThreadPool *pool);
 

@@ -75,8 +75,8 @@ Json evaluate(Calibration *calibration, const Json &request) {
 Json overlap(Calibration *calibration, const Json &request) {
   const LayerOverlap found = layer_overlap(calibration->model(), field<std::string>(request, "pattern"),
                                            calibration->corpus(), calibration->device(), calibration->pool());
-  return {{"type", "overlap"},  {"layers", found.layers}, {"k", found.k},
-          {"rows", found.rows}, {"recall", found.recall}, {"jaccard", found.jaccard}};
+  return {{"type", "overlap"},      {"layers", found.layers},   {"k", found.k},      {"rows", found.rows},
+          {"recall", found.recall}, {"jaccard", found.jaccard}, {"mass", found.mass}};
 }
 
 Json similarity(Calibration *calibration) {

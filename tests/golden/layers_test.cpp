@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <iterator>
 
 #include "golden.h"
@@ -73,6 +74,84 @@ TEST(LayerOverlap, IsThatOfTheSetsThemselves) {
   }
   EXPECT_EQ(found.recall[2][2], 1);
   EXPECT_LT(found.recall[0][4], 0.9) << "the layers of this model do not select alike";
+}
+
+/// Share of a layer's attention that lies on another layer's keys, mean over heads and rows: what the log-sum-exp over
+/// the common keys alone has of that over all its own.
+double mass_by_log_sums(const tiny_lm::Window &window, int layer, int other) {
+  const int heads = golden::model().config.num_heads;
+  std::vector<double> share(tiny_lm::kWindow, 0.0);
+  tiny_lm::EngineOptions options;
+  options.num_slots = 16;
+  tiny_lm::Trace trace;
+  tiny_lm::Engine(golden::model(), kAllFull, golden::device(), golden::pool())
+      .feed(window.data(), tiny_lm::kWindow, &trace);
+  options.inspect_attention = [&](const tiny_lm::AttentionStep &step) {
+    if (step.layer != layer) return;
+    const auto log_sums = [&](const std::function<std::vector<int32_t>(int)> &set_of_row) {
+      constexpr int kStride = IC_K_PADDED(kK);
+      tiny_lm::SharedArray<int32_t> indices(golden::device(), size_t{tiny_lm::kWindow} * kStride);
+      tiny_lm::SharedArray<int32_t> lengths(golden::device(), tiny_lm::kWindow);
+      for (int row = 0; row < tiny_lm::kWindow; ++row) {
+        const std::vector<int32_t> set = set_of_row(row);
+        int32_t *to = indices.data() + static_cast<ptrdiff_t>(row) * kStride;
+        std::fill(std::copy(set.begin(), set.end(), to), to + kStride, -1);
+        lengths[static_cast<size_t>(row)] = static_cast<int32_t>(set.size());
+      }
+      ic_index_view view = IC_INDEX_VIEW_INIT;
+      view.indices = indices.data();
+      view.lengths = lengths.data();
+      view.row_stride = kStride;
+      view.num_rows = tiny_lm::kWindow;
+      view.k = kK;
+      view.kind = IC_INDEX_LOGICAL;
+      view.source_layer = -1;
+      tiny_lm::SharedMatrix out(golden::device(), tiny_lm::kWindow, heads * golden::model().config.kv_rank);
+      tiny_lm::SharedMatrix lse(golden::device(), tiny_lm::kWindow, heads);
+      ic_attention_args args = *step.attention;
+      args.out = out.data();
+      args.lse = lse.data();
+      tiny_lm::check(ic_attention_run(step.library->attention.get(), step.batch, 0, &view, &args,
+                                      step.library->workspace.get(), step.library->workspace_size,
+                                      golden::device()->stream()));
+      golden::device()->wait();
+      return tiny_lm::Matrix(lse);
+    };
+    const auto &own = trace.publications[static_cast<size_t>(layer)];
+    const auto &others = trace.publications[static_cast<size_t>(other)];
+    const tiny_lm::Matrix all = log_sums([&](int row) { return exported_set(own, row); });
+    const tiny_lm::Matrix common = log_sums([&](int row) {
+      const auto a = exported_set(own, row);
+      const auto b = exported_set(others, row);
+      std::vector<int32_t> both;
+      std::set_intersection(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(both));
+      return both;
+    });
+    for (int row = 0; row < tiny_lm::kWindow; ++row) {
+      for (int head = 0; head < heads; ++head) {
+        share[static_cast<size_t>(row)] += std::exp(double{common(row, head)} - all(row, head)) / heads;
+      }
+    }
+  };
+  tiny_lm::Engine engine(golden::model(), kAllFull, golden::device(), golden::pool(), options);
+  engine.feed(window.data(), tiny_lm::kWindow);
+  double sum = 0;
+  for (int row = kK; row < tiny_lm::kWindow; ++row) sum += share[static_cast<size_t>(row)];
+  return sum / (tiny_lm::kWindow - kK);
+}
+
+TEST(LayerOverlap, MassIsWhatTheCommonKeysHaveOfTheSoftmax) {
+  tiny_lm::Corpus corpus = two_rows();
+  corpus.recall.clear();
+  const auto found = layer_overlap(golden::model(), kAllFull, corpus, golden::device(), golden::pool());
+  const int pairs[][2] = {{1, 0}, {0, 1}, {9, 8}, {15, 2}, {2, 15}};
+  for (const auto &[layer, other] : pairs) {
+    const double mass = found.mass[static_cast<size_t>(layer)][static_cast<size_t>(other)];
+    EXPECT_NEAR(mass, mass_by_log_sums(corpus.text[0], layer, other), 1e-5) << layer << " " << other;
+    EXPECT_LT(mass, 0.999);
+  }
+  EXPECT_NEAR(found.mass[3][3], 1, 1e-6);
+  EXPECT_NE(found.mass[15][2], found.mass[2][15]) << "it has a direction";
 }
 
 /// Attention output of one layer, behind the value projection, when it attends with another layer's indices.

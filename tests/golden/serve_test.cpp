@@ -120,7 +120,7 @@ TEST(Serve, ComparesLayers) {
   EXPECT_EQ(got[1]["layers"], json({0, 2, 15}));
   EXPECT_EQ(got[1]["k"], 64);
   EXPECT_EQ(got[1]["rows"], 2048 - 64);
-  for (const char *table : {"recall", "jaccard"}) {
+  for (const char *table : {"recall", "jaccard", "mass"}) {
     ASSERT_EQ(got[1][table].size(), 3U) << table;
     for (const json &row : got[1][table]) EXPECT_EQ(row.size(), 3U);
   }
