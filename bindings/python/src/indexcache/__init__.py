@@ -9,7 +9,7 @@ that they are given; order between streams is the caller's. Handles other than C
 from __future__ import annotations
 
 from ._array import Array, asarray, empty
-from ._attention import Attention, AttentionInputs
+from ._attention import Attention, AttentionInputs, MassInputs
 from ._batch import Batch, BlockTable, Pool
 from ._cache import Cache
 from ._context import Context, device_caps, device_count
@@ -91,6 +91,7 @@ __all__ = [
     "LayerMode",
     "Layout",
     "LogLevel",
+    "MassInputs",
     "NewKeys",
     "Order",
     "OutOfMemoryError",
