@@ -10,7 +10,7 @@ thread.
 from __future__ import annotations
 
 from ._array import Array, asarray, empty
-from ._attention import Attention, AttentionInputs
+from ._attention import Attention, AttentionInputs, MassInputs
 from ._batch import Batch, BlockTable, Pool
 from ._cache import Cache
 from ._context import Context, device_caps, device_count
@@ -96,6 +96,7 @@ __all__ = [
     "LayerMode",
     "Layout",
     "LogLevel",
+    "MassInputs",
     "NewKeys",
     "Order",
     "OutOfMemoryError",
