@@ -1556,21 +1556,21 @@ typedef struct ic_search_desc {
   /** Not greedy: most Full layers to look at, num_full to as many as start has; 0 = num_full, so one step. Greedy: must
    * be 0 */
   int32_t max_full;
-  /** IC_STRATEGY_GREEDY_BLOCKS: 1 to num_layers; others: must be 0 */
+  /** Greedy by blocks: 1 to num_layers; others: must be 0 */
   int32_t num_blocks;
   /** Greedy: accept nothing whose loss is above that of the baseline plus this; at least 0, where 0 = no limit (the
    * smallest positive number means "not above the baseline"). Others: must be 0 */
   double loss_budget;
-  /** IC_STRATEGY_SIMILARITY_DP: [num_layers, num_layers], host memory: how alike layer l with its own indices and with
+  /** By similarity: [num_layers, num_layers], host memory: how alike layer l with its own indices and with
    * those of layer j < l are, as cosine of the attention outputs or any measure that is larger for more alike; -1e300
    * to 1e300. Only the entries [l, j] with j < l are read. Others: NULL */
   const double *similarity;
   /** Entries of similarity: num_layers * num_layers */
   int32_t num_similarity;
-  /** IC_STRATEGY_RANDOM: patterns for each number of Full layers, 1 to 65536, and at most 2^20 in all; others: must be
+  /** Random: patterns for each number of Full layers, 1 to 65536, and at most 2^20 in all; others: must be
    * 0 */
   int32_t num_samples;
-  /** IC_STRATEGY_RANDOM: any number; others: must be 0 */
+  /** Random: any number; others: must be 0 */
   uint64_t seed;
   /** What ic_search_journal() of an earlier search of the same desc gave, to resume it; not zero-terminated, copied.
    * Everything behind its last newline is ignored as a line that was cut while it was written: truncate the file to

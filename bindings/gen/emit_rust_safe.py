@@ -23,6 +23,7 @@ _FUNCTION_NAMES = {
     "ic_cache_import": "Step::import",
     "ic_cache_memory_size": "CacheDesc::memory_size",
     "ic_device_get_caps": "device_caps",
+    "ic_search_next": "Search::next_candidate",
 }
 _HAND_WRITTEN = {"ic_index_view"}
 _STATUS_DOC = """\

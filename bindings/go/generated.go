@@ -422,7 +422,7 @@ const (
 
 	// For comparison: the F Full layers that maximise the sum of similarity[l, source of l] over the Shared layers
 	// l (paper, appendix C); of equal sums the one whose last Full layers are lowest.
-	StrategySimilarityDp SearchStrategy = 4
+	StrategySimilarityDP SearchStrategy = 4
 
 	// For comparison: NumSamples distinct patterns with F Full layers (all, where there are not more), drawn from
 	// seed by SplitMix64: the same on every machine.
@@ -1989,23 +1989,22 @@ type SearchDesc struct {
 	// must be 0
 	MaxFull int32
 
-	// [StrategyGreedyBlocks]: 1 to NumLayers; others: must be 0
-	NumBlocks SearchStrategy
+	// Greedy by blocks: 1 to NumLayers; others: must be 0
+	NumBlocks int32
 
 	// Greedy: accept nothing whose loss is above that of the baseline plus this; at least 0, where 0 = no limit
 	// (the smallest positive number means "not above the baseline"). Others: must be 0
 	LossBudget float64
 
-	// [StrategySimilarityDp]: [NumLayers, NumLayers], host memory: how alike layer l with its own indices and with
-	// those of layer j < l are, as cosine of the attention outputs or any measure that is larger for more alike;
-	// -1e300 to 1e300. Only the entries [l, j] with j < l are read. Others: nil
+	// By similarity: [NumLayers, NumLayers], host memory: how alike layer l with its own indices and with those of
+	// layer j < l are, as cosine of the attention outputs or any measure that is larger for more alike; -1e300 to
+	// 1e300. Only the entries [l, j] with j < l are read. Others: nil
 	Similarity []float64
 
-	// [StrategyRandom]: patterns for each number of Full layers, 1 to 65536, and at most 2^20 in all; others: must
-	// be 0
-	NumSamples SearchStrategy
+	// Random: patterns for each number of Full layers, 1 to 65536, and at most 2^20 in all; others: must be 0
+	NumSamples int32
 
-	// [StrategyRandom]: any number; others: must be 0
+	// Random: any number; others: must be 0
 	Seed uint64
 
 	// What [Search.Journal] of an earlier search of the same desc gave, to resume it; not zero-terminated, copied.

@@ -578,7 +578,7 @@ func main() {
 	constant("IC_STRATEGY_GREEDY", int64(indexcache.StrategyGreedy))
 	constant("IC_STRATEGY_GREEDY_BLOCKS", int64(indexcache.StrategyGreedyBlocks))
 	constant("IC_STRATEGY_UNIFORM", int64(indexcache.StrategyUniform))
-	constant("IC_STRATEGY_SIMILARITY_DP", int64(indexcache.StrategySimilarityDp))
+	constant("IC_STRATEGY_SIMILARITY_DP", int64(indexcache.StrategySimilarityDP))
 	constant("IC_STRATEGY_RANDOM", int64(indexcache.StrategyRandom))
 	constant("IC_SEARCH_RUNNING", int64(indexcache.SearchRunning))
 	constant("IC_SEARCH_DONE", int64(indexcache.SearchDone))

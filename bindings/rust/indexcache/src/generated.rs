@@ -2147,10 +2147,10 @@ impl<'a> SearchDesc<'a> {
         self
     }
 
-    /// [`SearchStrategy::GREEDY_BLOCKS`](crate::SearchStrategy::GREEDY_BLOCKS): 1 to num_layers; others: must be 0
+    /// Greedy by blocks: 1 to num_layers; others: must be 0
     #[must_use]
-    pub fn num_blocks(mut self, num_blocks: SearchStrategy) -> Self {
-        self.raw.num_blocks = num_blocks.0;
+    pub fn num_blocks(mut self, num_blocks: i32) -> Self {
+        self.raw.num_blocks = num_blocks;
         self
     }
 
@@ -2162,10 +2162,9 @@ impl<'a> SearchDesc<'a> {
         self
     }
 
-    /// [`SearchStrategy::SIMILARITY_DP`](crate::SearchStrategy::SIMILARITY_DP): \[num_layers, num_layers\], host
-    /// memory: how alike layer l with its own indices and with those of layer j \< l are, as cosine of the
-    /// attention outputs or any measure that is larger for more alike; -1e300 to 1e300. Only the entries \[l, j\]
-    /// with j \< l are read. Others: NULL
+    /// By similarity: \[num_layers, num_layers\], host memory: how alike layer l with its own indices and with
+    /// those of layer j \< l are, as cosine of the attention outputs or any measure that is larger for more alike;
+    /// -1e300 to 1e300. Only the entries \[l, j\] with j \< l are read. Others: NULL
     #[must_use]
     pub fn similarity(mut self, similarity: &'a [f64]) -> Self {
         self.raw.similarity = similarity.as_ptr().cast();
@@ -2173,15 +2172,14 @@ impl<'a> SearchDesc<'a> {
         self
     }
 
-    /// [`SearchStrategy::RANDOM`](crate::SearchStrategy::RANDOM): patterns for each number of Full layers, 1 to
-    /// 65536, and at most 2^20 in all; others: must be 0
+    /// Random: patterns for each number of Full layers, 1 to 65536, and at most 2^20 in all; others: must be 0
     #[must_use]
-    pub fn num_samples(mut self, num_samples: SearchStrategy) -> Self {
-        self.raw.num_samples = num_samples.0;
+    pub fn num_samples(mut self, num_samples: i32) -> Self {
+        self.raw.num_samples = num_samples;
         self
     }
 
-    /// [`SearchStrategy::RANDOM`](crate::SearchStrategy::RANDOM): any number; others: must be 0
+    /// Random: any number; others: must be 0
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.raw.seed = seed;
