@@ -44,10 +44,10 @@ class Overlap:
         return {"format": FORMAT, "version": VERSION, **asdict(self)}
 
     @classmethod
-    def from_dict(cls, data: Any, where: str = "overlap", *, checked_format: bool = True) -> Overlap:
-        """checked_format: the data is a file and says what it is; else it is an engine's message."""
+    def from_dict(cls, data: Any, where: str = "overlap", *, is_file: bool = True) -> Overlap:
+        """is_file: the data says what it is; else it is an engine's message."""
         reader = Reader.of(data, where)
-        if checked_format:
+        if is_file:
             reader.format(FORMAT, VERSION)
         layers = reader.data.get("layers")
         if not isinstance(layers, list) or not layers or not all(type(x) is int and x >= 0 for x in layers):

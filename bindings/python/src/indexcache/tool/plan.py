@@ -49,8 +49,11 @@ class Plan:
     """What one search found.
 
     strategy: as indexcache.Search names it. name: for tables and legends. steps: in the order in which they were found;
-    a greedy search has one per number of Full layers, a random one several. baseline_loss: of the pattern that the
-    search started from, all Full as a rule. loss_unit: for axes, "nats/token". evaluations, seconds: what it took.
+    the first is the pattern that the search started from, all Full as a rule, and baseline_loss its loss. A random
+    search has several per number of Full layers. loss_unit: for axes, "nats/token". loss_budget: how much above the
+    baseline a loss may be. over_budget: of each layer that is still Full the pattern with which sharing it too was last
+    measured above that. state: "done", "budget" (every next step would be above it), "exhausted" (the engine rejected
+    all of a step), or "running" (the journal ends before the search does). evaluations, seconds: what it took.
     options: what the search was asked for.
     """
 
@@ -61,6 +64,8 @@ class Plan:
     loss_unit: str = ""
     baseline_loss: float | None = None
     loss_budget: float | None = None
+    over_budget: tuple[Step, ...] = ()
+    state: str = "done"
     evaluations: int = 0
     seconds: float = 0.0
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -73,6 +78,13 @@ class Plan:
     def num_layers(self) -> int:
         """Letters of the patterns; 0 without steps."""
         return len(self.steps[0].pattern) if self.steps else 0
+
+    @property
+    def loss_limit(self) -> float | None:
+        """The largest loss inside the budget."""
+        if self.loss_budget is None or self.baseline_loss is None:
+            return None
+        return self.baseline_loss + self.loss_budget
 
     @property
     def metric_names(self) -> list[str]:
@@ -96,18 +108,15 @@ class Plan:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            **asdict(replace(self, steps=())),
-            "steps": [asdict(s) for s in self.steps],
-        }
+        steps = {"steps": [asdict(s) for s in self.steps], "over_budget": [asdict(s) for s in self.over_budget]}
+        return {"format": FORMAT, "version": VERSION, **asdict(replace(self, steps=(), over_budget=())), **steps}
 
     @classmethod
     def from_dict(cls, data: Any, where: str = "plan") -> Plan:
         """Refuses with an InputError what is not a plan; fields that it does not know are ignored."""
         reader = Reader.of(data, where).format(FORMAT, VERSION)
         steps = tuple(_step(entry) for entry in reader.objects("steps"))
+        over = tuple(_step(entry) for entry in reader.objects("over_budget")) if "over_budget" in reader.data else ()
         for index, step in enumerate(steps):
             if len(step.pattern) != len(steps[0].pattern):
                 raise InputError(
@@ -121,6 +130,8 @@ class Plan:
             loss_unit=reader.text("loss_unit", ""),
             baseline_loss=reader.optional_number("baseline_loss"),
             loss_budget=reader.optional_number("loss_budget"),
+            over_budget=over,
+            state=reader.text("state", "done"),
             evaluations=reader.whole("evaluations", 0),
             seconds=reader.number("seconds", 0.0),
             options=dict(reader.mapping("options")),

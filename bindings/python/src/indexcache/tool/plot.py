@@ -65,9 +65,8 @@ def curve(
     numbers = [y for _, steps in shown for _, y in steps]
     budget = None
     if value == "loss":
-        budget = next((plan.loss_budget for plan, _ in lines if plan.loss_budget is not None), None)
-        if budget is not None and increase and base is not None:
-            budget = budget - base if budget > base else None
+        limits = (plan.loss_budget if increase else plan.loss_limit for plan, _ in lines)
+        budget = next((limit for limit in limits if limit), None)
     positive = [y for y in numbers if y > 0] or [1e-6]
     if increase:
         y_scale = Scale.around([*positive, *([budget] if budget else [])], bottom, top, log=True)
@@ -118,7 +117,7 @@ def curve(
     if budget is not None:
         middle = legend_y - 4.5
         draw.line(legend_x, middle, legend_x + 26, middle, "alarm", stroke_width=1.4, stroke_dasharray="6 4")
-        draw.text(legend_x + 34, legend_y, f"loss budget {budget + (base or 0) if increase else budget:.5g}", size=13)
+        draw.text(legend_x + 34, legend_y, f"budget: {budget - (0 if increase else base or 0):+.4g}", size=13)
     if increase and any(y <= y_scale.low for y in numbers):
         draw.text(legend_x, bottom, "On the lowest line:", "quiet", size=11)
         draw.text(legend_x, bottom + 14, "no increase", "quiet", size=11)

@@ -151,9 +151,9 @@ def _summary(plans: Sequence[Plan]) -> str:
             row[f"loss, start{f' ({plan.loss_unit})' if plan.loss_unit else ''}"] = plan.baseline_loss
         row["fewest Full"] = last.num_full
         row["loss there"] = last.loss
-        if plan.loss_budget is not None:
-            inside = plan.within(plan.loss_budget)
-            row["budget"] = plan.loss_budget
+        if plan.loss_limit is not None:
+            inside = plan.within(plan.loss_limit)
+            row["budget"] = f"{plan.loss_budget:+g}"
             row["fewest Full in budget"] = inside.num_full if inside else "none"
         if plan.evaluations:
             row["evaluations"] = plan.evaluations
