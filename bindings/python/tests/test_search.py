@@ -90,7 +90,7 @@ def test_what_is_told_stays() -> None:
     search = Search(4)
     search.tell(0, 1.5)
     search.tell(0, 1.5)
-    with pytest.raises(StateError, match=r"told the loss 1\.5, and is now told 2"):
+    with pytest.raises(StateError, match=r"told the loss 1\.5, and is now told the loss 2"):
         search.tell(0, 2)
     for loss in (math.nan, math.inf, -math.inf):
         with pytest.raises(ArgumentError, match="allowed: finite numbers"):
