@@ -72,8 +72,8 @@ func (s *Search) Close() error {
 	return nil
 }
 
-// Next hands out a pattern that can be evaluated now. An ID of -1: the search has ended, or waits for answers to what is
-// handed out; [Search.Info] says which.
+// Next hands out a pattern that can be evaluated now. An ID of -1: the search has ended, or waits for answers to what
+// is handed out; [Search.Info] says which.
 func (s *Search) Next() (candidate SearchCandidate, err error) {
 	c := newSearchCandidate()
 	if err = s.call(func(raw *C.ic_search) C.ic_go_result { return C.ic_go_search_next(raw, c) }); err == nil {

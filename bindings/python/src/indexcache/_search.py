@@ -160,7 +160,7 @@ class Search(Handle):
 
     @property
     def accepted(self) -> str:
-        """The accepted pattern: of the last step, or the start's. Not greedy: the start's until the search has ended."""
+        """The accepted pattern: of the last step, or the start. Not greedy: the start until the search has ended."""
         with self._lock:
             return text_of(lib.ic_search_accepted, self._raw)
 
