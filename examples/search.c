@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which layers of a model can share? A greedy search over six layers, whose "model" is a formula. With the name of a
- * journal as argument it can be stopped at any time and goes on from there when it is started again. */
+ * journal as argument it goes on from there when it has been stopped. */
 #include <indexcache.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -59,7 +59,7 @@ class Search(Handle):
         while candidates := search.next():
             for candidate in candidates:
                 search.tell(candidate.id, evaluate(candidate.pattern))
-        print(search.accepted, search.info.state)
+        print(search.accepted, search.info.state.name)
 
     strategy: "greedy" (make Shared the layer that costs least, again and again), "greedy_blocks" (block by block, fewer
     evaluations, for pipelines); for comparison "uniform", "similarity_dp", "random".
