@@ -181,3 +181,47 @@ ic_go_result ic_go_cache_import(ic_cache *cache, int32_t publish_layer, uint32_t
 ic_go_result ic_go_index_overlap(ic_context *context, const ic_index_view *a, const ic_index_view *b, const ic_overlap_args *out, uintptr_t stream) {
   return result(ic_index_overlap(context, a, b, out, (ic_stream)stream));
 }
+
+ic_go_result ic_go_search_create(const ic_search_desc *desc, ic_search **out) {
+  return result(ic_search_create(desc, out));
+}
+
+ic_go_result ic_go_search_next(ic_search *search, ic_search_candidate *candidate) {
+  return result(ic_search_next(search, candidate));
+}
+
+ic_go_result ic_go_search_candidate_pattern(const ic_search *search, int64_t id, char *buffer, size_t *size) {
+  return result(ic_search_candidate_pattern(search, id, buffer, size));
+}
+
+ic_go_result ic_go_search_tell(ic_search *search, int64_t id, double loss) {
+  return result(ic_search_tell(search, id, loss));
+}
+
+ic_go_result ic_go_search_reject(ic_search *search, int64_t id) {
+  return result(ic_search_reject(search, id));
+}
+
+ic_go_result ic_go_search_release(ic_search *search, int64_t id) {
+  return result(ic_search_release(search, id));
+}
+
+ic_go_result ic_go_search_get_info(const ic_search *search, ic_search_info *info) {
+  return result(ic_search_get_info(search, info));
+}
+
+ic_go_result ic_go_search_accepted(const ic_search *search, char *buffer, size_t *size) {
+  return result(ic_search_accepted(search, buffer, size));
+}
+
+ic_go_result ic_go_search_get_step(const ic_search *search, int32_t step, ic_search_step *info) {
+  return result(ic_search_get_step(search, step, info));
+}
+
+ic_go_result ic_go_search_step_pattern(const ic_search *search, int32_t step, char *buffer, size_t *size) {
+  return result(ic_search_step_pattern(search, step, buffer, size));
+}
+
+ic_go_result ic_go_search_journal(const ic_search *search, int64_t from_byte, char *buffer, size_t *size) {
+  return result(ic_search_journal(search, from_byte, buffer, size));
+}

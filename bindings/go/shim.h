@@ -60,5 +60,16 @@ ic_go_result ic_go_cache_export_size(const ic_cache *cache, int32_t num_rows, ui
 ic_go_result ic_go_cache_export(ic_cache *cache, int32_t source_layer, uint32_t flags, int32_t location, void *buffer, size_t size, uintptr_t stream);
 ic_go_result ic_go_cache_import(ic_cache *cache, int32_t publish_layer, uint32_t flags, const void *buffer, size_t size, ic_export_header *header, uintptr_t stream);
 ic_go_result ic_go_index_overlap(ic_context *context, const ic_index_view *a, const ic_index_view *b, const ic_overlap_args *out, uintptr_t stream);
+ic_go_result ic_go_search_create(const ic_search_desc *desc, ic_search **out);
+ic_go_result ic_go_search_next(ic_search *search, ic_search_candidate *candidate);
+ic_go_result ic_go_search_candidate_pattern(const ic_search *search, int64_t id, char *buffer, size_t *size);
+ic_go_result ic_go_search_tell(ic_search *search, int64_t id, double loss);
+ic_go_result ic_go_search_reject(ic_search *search, int64_t id);
+ic_go_result ic_go_search_release(ic_search *search, int64_t id);
+ic_go_result ic_go_search_get_info(const ic_search *search, ic_search_info *info);
+ic_go_result ic_go_search_accepted(const ic_search *search, char *buffer, size_t *size);
+ic_go_result ic_go_search_get_step(const ic_search *search, int32_t step, ic_search_step *info);
+ic_go_result ic_go_search_step_pattern(const ic_search *search, int32_t step, char *buffer, size_t *size);
+ic_go_result ic_go_search_journal(const ic_search *search, int64_t from_byte, char *buffer, size_t *size);
 
 #endif

@@ -38,6 +38,7 @@ from ._library import (
     version,
 )
 from ._schedule import Schedule
+from ._search import Search, SearchCandidate, SearchStep
 from ._topk import TopK
 from ._types import (
     Backend,
@@ -56,6 +57,9 @@ from ._types import (
     LogLevel,
     Order,
     ScheduleInfo,
+    SearchInfo,
+    SearchState,
+    SearchStrategy,
     Status,
 )
 from ._view import IndexView, index_overlap
@@ -100,6 +104,12 @@ __all__ = [
     "Schedule",
     "ScheduleError",
     "ScheduleInfo",
+    "Search",
+    "SearchCandidate",
+    "SearchInfo",
+    "SearchState",
+    "SearchStep",
+    "SearchStrategy",
     "StaleError",
     "StateError",
     "Status",
