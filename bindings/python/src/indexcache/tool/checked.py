@@ -151,5 +151,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
     """A text file, or an InputError that names it."""
     try:
         return Path(path).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is no text file") from None

@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except (InputError, ic.ArgumentError, ic.UnsupportedError, ic.StateError) as error:
-        return _fail(error.message if isinstance(error, ic.Error) else str(error), WRONG_INPUT)
+        message = error.message if isinstance(error, ic.Error) else str(error)
+        return _fail(message.removeprefix("desc: "), WRONG_INPUT)  # "desc" is the C interface's word
     except EngineError as error:
         return _fail(str(error), ENGINE_FAILED)
     except KeyboardInterrupt:

@@ -75,10 +75,11 @@ def run_explain(options: argparse.Namespace) -> int:
     try:
         schedule = schedule_of(options, precedence=options.precedence)
     except ic.ScheduleError as error:
-        if error.status != ic.Status.SCHEDULE_CONFLICT or options.precedence:
-            raise
         conflict = error
-        schedule = schedule_of(options, precedence=True)
+        try:
+            schedule = schedule_of(options, precedence=True)
+        except ic.Error:
+            raise error from None
     if options.json:
         print(json.dumps(to_dict(schedule) | {"conflict": conflict.message if conflict else None}))
     else:

@@ -292,7 +292,7 @@ class _Stdio:
         return self._lines.next(timeout)
 
     def ended(self) -> str:
-        return "closed this program's standard input"
+        return "behind standard input (there is no --engine) closed it"
 
     def close(self, *, busy: bool) -> None:
         pass

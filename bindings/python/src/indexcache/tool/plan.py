@@ -23,6 +23,8 @@ STRATEGY_NAMES = {
     "similarity_dp": "similarity DP",
     "random": "random",
 }
+# Those that make one layer Shared after the other; the others list patterns.
+GREEDY = ("greedy", "greedy_blocks")
 
 
 @dataclass(frozen=True)

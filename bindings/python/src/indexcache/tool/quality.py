@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .plan import Plan, Step
+from .plan import GREEDY, Plan, Step
 
 # Of the baseline's loss; above, sharing is worth a word even where nobody asked.
 NOTABLE_INCREASE = 0.02
@@ -22,7 +22,7 @@ def warnings(plan: Plan) -> list[str]:
         )
     if plan.loss_limit is not None:
         found += _budget(plan, plan.loss_limit)
-    elif plan.baseline_loss is not None and len(plan.steps) > 1:
+    elif plan.strategy in GREEDY and plan.baseline_loss is not None and len(plan.steps) > 1:
         last = min(plan.steps, key=lambda step: (step.num_full, step.loss))
         increase = last.loss - plan.baseline_loss
         if increase > NOTABLE_INCREASE * abs(plan.baseline_loss):

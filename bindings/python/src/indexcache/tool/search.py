@@ -19,11 +19,10 @@ from .checked import InputError
 from .engine import Engine
 from .journal import Answers, Journal, read_answers
 from .overlap import Matrix
-from .plan import STRATEGY_NAMES, Plan, Step
+from .plan import GREEDY, STRATEGY_NAMES, Plan, Step
 from .progress import Progress
 from .protocol import EngineError, Evaluate, Loss, Reject
 
-GREEDY = ("greedy", "greedy_blocks")
 DEFAULT_SAMPLES = 8
 
 
@@ -316,7 +315,7 @@ def load_journal(path: str | os.PathLike[str]) -> Plan:
     answers = read_answers(path)
     try:
         head = json.loads(content[: content.index(b"\n")])
-        strategy = ic.SearchStrategy(head["strategy"]).name.lower()
+        strategy = head["strategy"]
         settings = Settings(
             strategy=strategy,
             num_full=head["num_full"] or None,

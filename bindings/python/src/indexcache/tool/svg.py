@@ -150,14 +150,13 @@ class Drawing:
 
     def svg(self, *, standalone: bool = True) -> str:
         """The text of a file; or what goes into an HTML page, which then has STYLE itself."""
-        size = f'viewBox="0 0 {number(self.width)} {number(self.height)}"'
+        width, height = number(self.width), number(self.height)
+        size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
         if standalone:
-            size = (
-                f'xmlns="http://www.w3.org/2000/svg" width="{number(self.width)}" height="{number(self.height)}" {size}'
-            )
+            size = f'xmlns="http://www.w3.org/2000/svg" {size}'
         head = f'<svg {size} role="img" aria-label="{escape(self.alt)}">'
         style = f"<style>{STYLE}</style>" if standalone else ""
-        paper = f'<rect class="ic-paper" width="{number(self.width)}" height="{number(self.height)}"/>'
+        paper = f'<rect class="ic-paper" width="{width}" height="{height}"/>'
         return "\n".join([head + style, paper, *self._parts, "</svg>", ""])
 
 
