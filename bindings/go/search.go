@@ -7,13 +7,38 @@ import "C"
 
 import (
 	"runtime"
+	"sync"
 	"unsafe"
 )
 
 // Search searches for the layers that can share: it says which pattern to evaluate next and is told the loss. Needs no
-// context and runs no model. One goroutine at a time may use it; evaluations may run anywhere and be told in any order.
+// context and runs no model. Any number of goroutines may use it, one behind the other: each can ask for a candidate,
+// evaluate it and tell its loss.
 type Search struct {
 	handle
+	lock sync.Mutex
+}
+
+// call runs one call on the search, alone.
+func (s *Search) call(run func(raw *C.ic_search) C.ic_go_result) error {
+	if s != nil {
+		s.lock.Lock()
+		defer s.lock.Unlock()
+		defer runtime.KeepAlive(s)
+	}
+	return check(run(s.raw()))
+}
+
+// text runs both calls of a text function, with no other in between.
+func (s *Search) text(run func(raw *C.ic_search, buffer *C.char, size *C.size_t) C.ic_go_result) (string, error) {
+	if s != nil {
+		s.lock.Lock()
+		defer s.lock.Unlock()
+		defer runtime.KeepAlive(s)
+	}
+	return textOf(func(buffer *C.char, size *C.size_t) C.ic_go_result {
+		return run(s.raw(), buffer, size)
+	})
 }
 
 // NewSearch starts a search, or resumes one from its journal.
@@ -41,27 +66,26 @@ func NewSearch(desc *SearchDesc) (*Search, error) {
 
 // Close ends the search. It always returns nil.
 func (s *Search) Close() error {
+	s.lock.Lock()
+	defer s.lock.Unlock()
 	s.close()
 	return nil
 }
 
-// Next hands out a pattern that can be evaluated now. An ID of -1: the search has ended, or waits for answers to what is
-// handed out; [Search.Info] says which.
+// Next hands out a pattern that can be evaluated now. An ID of -1: the search has ended, or waits for answers to what
+// is handed out; [Search.Info] says which.
 func (s *Search) Next() (candidate SearchCandidate, err error) {
-	defer runtime.KeepAlive(s)
 	c := newSearchCandidate()
-	if err := check(C.ic_go_search_next(s.raw(), c)); err != nil {
-		return candidate, err
+	if err = s.call(func(raw *C.ic_search) C.ic_go_result { return C.ic_go_search_next(raw, c) }); err == nil {
+		candidate.read(c)
 	}
-	candidate.read(c)
-	return candidate, nil
+	return candidate, err
 }
 
 // CandidatePattern is the F/S string of a candidate, open or decided.
 func (s *Search) CandidatePattern(id int64) (string, error) {
-	defer runtime.KeepAlive(s)
-	return textOf(func(buffer *C.char, size *C.size_t) C.ic_go_result {
-		return C.ic_go_search_candidate_pattern(s.raw(), C.int64_t(id), buffer, size)
+	return s.text(func(raw *C.ic_search, buffer *C.char, size *C.size_t) C.ic_go_result {
+		return C.ic_go_search_candidate_pattern(raw, C.int64_t(id), buffer, size)
 	})
 }
 
@@ -69,70 +93,63 @@ func (s *Search) CandidatePattern(id int64) (string, error) {
 //
 // Errors: [ErrInvalidArgument] (not finite; no such candidate yet), [ErrAlreadyTold].
 func (s *Search) Tell(id int64, loss float64) error {
-	defer runtime.KeepAlive(s)
-	return check(C.ic_go_search_tell(s.raw(), C.int64_t(id), C.double(loss)))
+	return s.call(func(raw *C.ic_search) C.ic_go_result {
+		return C.ic_go_search_tell(raw, C.int64_t(id), C.double(loss))
+	})
 }
 
 // Reject says that a candidate cannot be evaluated: it competes no longer.
 //
 // Errors: [ErrInvalidArgument] (no such candidate yet), [ErrAlreadyTold] (a loss).
 func (s *Search) Reject(id int64) error {
-	defer runtime.KeepAlive(s)
-	return check(C.ic_go_search_reject(s.raw(), C.int64_t(id)))
+	return s.call(func(raw *C.ic_search) C.ic_go_result { return C.ic_go_search_reject(raw, C.int64_t(id)) })
 }
 
 // Release gives a candidate back unanswered: [Search.Next] hands it out again.
 //
 // Errors: [ErrInvalidArgument] (no such candidate yet), [ErrAlreadyTold].
 func (s *Search) Release(id int64) error {
-	defer runtime.KeepAlive(s)
-	return check(C.ic_go_search_release(s.raw(), C.int64_t(id)))
+	return s.call(func(raw *C.ic_search) C.ic_go_result { return C.ic_go_search_release(raw, C.int64_t(id)) })
 }
 
 // Info has state, losses and counts.
 func (s *Search) Info() (info SearchInfo, err error) {
-	defer runtime.KeepAlive(s)
 	c := newSearchInfo()
-	if err := check(C.ic_go_search_get_info(s.raw(), c)); err != nil {
-		return info, err
+	if err = s.call(func(raw *C.ic_search) C.ic_go_result { return C.ic_go_search_get_info(raw, c) }); err == nil {
+		info.read(c)
 	}
-	info.read(c)
-	return info, nil
+	return info, err
 }
 
 // Accepted is the accepted pattern: of the last step, or the start's. Not greedy: the start's until the search has
 // ended.
 func (s *Search) Accepted() (string, error) {
-	defer runtime.KeepAlive(s)
-	return textOf(func(buffer *C.char, size *C.size_t) C.ic_go_result {
-		return C.ic_go_search_accepted(s.raw(), buffer, size)
+	return s.text(func(raw *C.ic_search, buffer *C.char, size *C.size_t) C.ic_go_result {
+		return C.ic_go_search_accepted(raw, buffer, size)
 	})
 }
 
 // Step is what a step accepted, 0 to NumSteps - 1 of [SearchInfo]: together the whole trajectory.
 func (s *Search) Step(step int32) (info SearchStep, err error) {
-	defer runtime.KeepAlive(s)
 	c := newSearchStep()
-	if err := check(C.ic_go_search_get_step(s.raw(), C.int32_t(step), c)); err != nil {
-		return info, err
+	err = s.call(func(raw *C.ic_search) C.ic_go_result { return C.ic_go_search_get_step(raw, C.int32_t(step), c) })
+	if err == nil {
+		info.read(c)
 	}
-	info.read(c)
-	return info, nil
+	return info, err
 }
 
 // StepPattern is the F/S string after a step.
 func (s *Search) StepPattern(step int32) (string, error) {
-	defer runtime.KeepAlive(s)
-	return textOf(func(buffer *C.char, size *C.size_t) C.ic_go_result {
-		return C.ic_go_search_step_pattern(s.raw(), C.int32_t(step), buffer, size)
+	return s.text(func(raw *C.ic_search, buffer *C.char, size *C.size_t) C.ic_go_result {
+		return C.ic_go_search_step_pattern(raw, C.int32_t(step), buffer, size)
 	})
 }
 
 // Journal is the journal from a byte on, to be appended to a file after each answer; the file's content resumes the
 // search: Journal of [SearchDesc].
 func (s *Search) Journal(fromByte int64) (string, error) {
-	defer runtime.KeepAlive(s)
-	return textOf(func(buffer *C.char, size *C.size_t) C.ic_go_result {
-		return C.ic_go_search_journal(s.raw(), C.int64_t(fromByte), buffer, size)
+	return s.text(func(raw *C.ic_search, buffer *C.char, size *C.size_t) C.ic_go_result {
+		return C.ic_go_search_journal(raw, C.int64_t(fromByte), buffer, size)
 	})
 }

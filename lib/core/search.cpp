@@ -7,6 +7,7 @@
 
 #include "core/failure.h"
 #include "core/schedule_pattern.h"
+#include "core/search_line.h"
 
 namespace ic {
 namespace {
@@ -108,16 +109,13 @@ const Search::Entry &Search::entry(int64_t id) const {
 
 void Search::answer(const JournalAnswer &given, bool write) {
   const Entry &before = entry(given.id);
-  if (before.answer == Answer::kTold) {
-    if (given.loss && *given.loss == before.loss) return;
-    fail(IC_ERROR_ALREADY_TOLD, "candidate %lld has been told the loss %.17g, and is now %s%.17g",
-         static_cast<long long>(given.id), before.loss, given.loss ? "told " : "rejected after ",
-         given.loss.value_or(before.loss));
-  }
-  if (before.answer == Answer::kRejected) {
-    if (!given.loss) return;
-    fail(IC_ERROR_ALREADY_TOLD, "candidate %lld has been rejected, and is now told the loss %.17g",
-         static_cast<long long>(given.id), *given.loss);
+  const bool told = before.answer == Answer::kTold, rejected = before.answer == Answer::kRejected;
+  if (told || rejected) {
+    if (given.loss ? told && *given.loss == before.loss : rejected) return;
+    const std::string now = given.loss ? "told the loss " + number_text(*given.loss) : "rejected";
+    const std::string then = told ? "told the loss " + number_text(before.loss) : "rejected";
+    fail(IC_ERROR_ALREADY_TOLD, "candidate %lld has been %s, and is now %s", static_cast<long long>(given.id),
+         then.c_str(), now.c_str());
   }
   reserve_round();
   if (write) journal_ += journal_line(given);

@@ -98,6 +98,10 @@ std::vector<Input> inputs() {
               return make<ic_cache>([&](auto **out) { return ic_cache_create(p.context, s, out); }, ic_cache_destroy);
             }),
       input("ic_cache_desc", "desc", &A::cache_desc, [](P &p, auto *s) { return ic_cache_memory_size(s, &p.size); }),
+      input("ic_search_desc", "desc", &A::search_desc,
+            [](P &, auto *s) {
+              return make<ic_search>([&](auto **out) { return ic_search_create(s, out); }, ic_search_destroy);
+            }),
       input("ic_batch", "batch", &A::batch, [](P &p, auto *s) { return ic_cache_begin(p.cache, s); }),
       input("ic_batch", "batch", &A::batch,
             [](P &p, auto *s) { return ic_indexer_scores(p.indexer, s, &p.scores, nullptr); }),
@@ -221,6 +225,12 @@ std::vector<Output> outputs() {
        [](P &p, void *out) { return ic_indexer_get_info(p.indexer, static_cast<ic_indexer_info *>(out)); }},
       {"ic_cache_info", sizeof(ic_cache_info),
        [](P &p, void *out) { return ic_cache_get_info(p.cache, static_cast<ic_cache_info *>(out)); }},
+      {"ic_search_candidate", sizeof(ic_search_candidate),
+       [](P &p, void *out) { return ic_search_next(p.search, static_cast<ic_search_candidate *>(out)); }},
+      {"ic_search_info", sizeof(ic_search_info),
+       [](P &p, void *out) { return ic_search_get_info(p.search, static_cast<ic_search_info *>(out)); }},
+      {"ic_search_step", sizeof(ic_search_step),
+       [](P &p, void *out) { return ic_search_get_step(p.search, 0, static_cast<ic_search_step *>(out)); }},
       {"ic_index_view", sizeof(ic_index_view),
        [=](P &p, void *out) { return ic_cache_get_view(p.cache, 0, as_view(out)); }},
       {"ic_index_view", sizeof(ic_index_view),

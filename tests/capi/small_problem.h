@@ -94,6 +94,7 @@ struct Arguments {
   ic_remap_args remap;
   ic_compact_args compact;
   ic_overlap_args overlap;
+  ic_search_desc search_desc;  // by similarity, with everything that it can have
 };
 
 /// Every struct and value that the library fills.
@@ -105,6 +106,9 @@ struct Results {
   ic_indexer_info indexer_info;
   ic_cache_info cache_info;
   ic_export_header header;
+  ic_search_candidate candidate;
+  ic_search_info search_info;
+  ic_search_step search_step;
   size_t size;
   int32_t number;
   uint32_t faults;
@@ -160,6 +164,7 @@ class SmallProblem : public Arguments, public Results {
   ic_status call_topk_create();
   ic_status call_attention_create();
   ic_status call_cache_create();
+  ic_status call_search_create();
 
   const Variant variant;
   ic_context *context = nullptr;
@@ -168,9 +173,13 @@ class SmallProblem : public Arguments, public Results {
   ic_topk *topk = nullptr;
   ic_attention *attention = nullptr;
   ic_cache *cache = nullptr;
+  ic_search *search = nullptr;  // greedy, 4 layers: the baseline and one step are told, candidate 4 is handed out
 
   // Input arrays that tests spoil.
   int32_t indexer_layers[4];
+  int32_t keep_full[2];
+  double similarity[36];
+  std::string search_journal;  // of search_desc
   int32_t *row_seq, *key_begin, *key_end, *pages, *kv_pages;
   int64_t *key_offsets, *slots, *prepared_slots;
   int32_t *select_begin, *select_end, *positions, *compact_rows;
@@ -188,7 +197,9 @@ class SmallProblem : public Arguments, public Results {
   void make_handles();
   void make_arrays();
   void fill_arrays();
+  void fill_search_arrays();
   void fill_arguments();
+  void start_search();
   size_t element() const { return variant.dtype == IC_DTYPE_F32 ? 4 : 1; }
 
   Arrays arrays_;

@@ -10,13 +10,28 @@ import math
 import os
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import indexcache as ic
 import pytest
+from conftest import VECTORS
 from indexcache import ArgumentError, Search, SearchState, StateError, Status
 
 Loss = Callable[[str], float]
+CASES = json.loads((VECTORS / "search" / "cases.json").read_text())
+
+
+def from_desc(desc: dict[str, Any]) -> Search:
+    """A search from the fields of ic_search_desc."""
+    arguments = dict(desc)
+    strategy = arguments.pop("strategy").removeprefix("IC_STRATEGY_").lower()
+    if flat := arguments.pop("similarity", None):
+        layers = desc["num_layers"]
+        arguments["similarity"] = [flat[row * layers : (row + 1) * layers] for row in range(layers)]
+    arguments["journal"] = arguments.get("journal", "").encode()
+    return Search(strategy=strategy, **arguments)
 
 
 def rounded_loss(seed: int) -> Loss:
@@ -61,6 +76,21 @@ def test_greedy_is_algorithm_1(workers: int) -> None:
             assert search.info.num_evaluated == search.info.num_planned == 8 + 7 + 6 + 5 + 4 + 3
 
 
+def test_several_threads() -> None:
+    loss = rounded_loss(3)
+    search = Search(12, num_full=4)
+
+    def work() -> None:
+        while search.info.state == SearchState.RUNNING:
+            for candidate in search.next():
+                search.tell(candidate.id, loss(candidate.pattern))
+
+    with ThreadPoolExecutor(4) as pool:
+        for worker in [pool.submit(work) for _ in range(4)]:
+            worker.result()
+    assert [(s.layer, s.loss, s.pattern) for s in search.steps] == greedy(12, 4, loss)
+
+
 def test_the_baseline_comes_first_and_alone() -> None:
     search = Search(5, start="FFSFF", keep_full=[4])
     baseline, *others = search.next(10)
@@ -90,7 +120,7 @@ def test_what_is_told_stays() -> None:
     search = Search(4)
     search.tell(0, 1.5)
     search.tell(0, 1.5)
-    with pytest.raises(StateError, match=r"told the loss 1\.5, and is now told 2"):
+    with pytest.raises(StateError, match=r"told the loss 1\.5, and is now told the loss 2"):
         search.tell(0, 2)
     for loss in (math.nan, math.inf, -math.inf):
         with pytest.raises(ArgumentError, match="allowed: finite numbers"):
@@ -182,6 +212,35 @@ def test_comparison_strategies() -> None:
         best = max(similarity(pattern) for pattern in everyone if pattern.count("F") == full)
         assert similarity(search.accepted) == pytest.approx(best, abs=1e-12)
         assert search.accepted.count("F") == full
+
+
+@pytest.mark.parametrize("case", CASES["searches"], ids=lambda case: case["about"])
+def test_searches_of_the_vectors(case: dict[str, Any]) -> None:
+    search = from_desc(case["desc"])
+    for half in (True, False):  # stopped after half of the candidates, and resumed
+        for id in range(len(case["patterns"]) // 2 if half else len(case["patterns"])):
+            if half or id >= len(case["patterns"]) // 2:
+                (candidate,) = search.next()
+                assert (candidate.id, candidate.pattern) == (id, case["patterns"][id])
+                loss = case["losses"][id]
+                search.reject(id) if loss is None else search.tell(id, loss)
+        journal = search.journal()
+        search = from_desc(case["desc"] | {"journal": journal.decode()})
+        assert search.journal() == journal
+    assert search.info.state == SearchState[case["state"].removeprefix("IC_SEARCH_")]
+    assert search.info.num_rejected == case["losses"].count(None)
+    assert [
+        {"layer": s.layer, "loss": s.loss, "num_full": s.num_full, "pattern": s.pattern} for s in search.steps
+    ] == case["steps"]
+    assert search.accepted == (case["steps"][-1]["pattern"] if case["steps"] else case["patterns"][0])
+
+
+@pytest.mark.parametrize("case", CASES["refused"], ids=lambda case: case["message"])
+def test_refused_by_the_vectors(case: dict[str, Any]) -> None:
+    with pytest.raises(ic.Error) as caught:
+        from_desc(case["desc"])
+    assert caught.value.status == Status[case["status"].removeprefix("IC_ERROR_")]
+    assert case["message"] in caught.value.message
 
 
 def test_bad_arguments() -> None:

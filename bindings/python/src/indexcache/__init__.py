@@ -3,8 +3,7 @@
 
 Arrays of every library are used as they are, without a copy: numpy, torch, CuPy, JAX, and whatever has __dlpack__,
 __array_interface__, __cuda_array_interface__ or the buffer protocol. Operations on CUDA are asynchronous on the stream
-that they are given; order between streams is the caller's. Handles other than Cache and Search may be used by any
-thread.
+that they are given; order between streams is the caller's. Handles other than Cache may be used by any thread.
 """
 
 from __future__ import annotations

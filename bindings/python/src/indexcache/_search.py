@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import threading
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class Search(Handle):
         while candidates := search.next():
             for candidate in candidates:
                 search.tell(candidate.id, evaluate(candidate.pattern))
-        print(search.accepted, search.info.state)
+        print(search.accepted, search.info.state.name)
 
     strategy: "greedy" (make Shared the layer that costs least, again and again), "greedy_blocks" (block by block, fewer
     evaluations, for pipelines); for comparison "uniform", "similarity_dp", "random".
@@ -72,7 +73,7 @@ class Search(Handle):
     journal: what journal() of an earlier search with the same arguments gave, to go on where it ends. A line that was
     cut while it was written is ignored: truncate the file to info.journal_resumed, then append journal(from there).
 
-    One thread at a time may use a search; evaluations may run anywhere, and be told in any order.
+    Any number of threads may use a search, one behind the other; evaluations may be told in any order.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Search(Handle):
             entries = array("d", [entry for row in rows for entry in row])
             desc.similarity, desc.num_similarity = entries.buffer_info()
         self._create("search", ctypes.byref(desc))
+        self._lock = threading.RLock()  # C lets one thread in at a time
 
     def next(self, max_candidates: int = 1) -> list[SearchCandidate]:
         """Hands out up to max_candidates patterns that can be evaluated now. Empty: the search has ended, or waits for
@@ -127,56 +129,65 @@ class Search(Handle):
         """
         found: list[SearchCandidate] = []
         raw = _ffi.ic_search_candidate()
-        while len(found) < max_candidates:
-            check(lib.ic_search_next(self._raw, ctypes.byref(raw)))
-            if raw.id < 0:
-                break
-            pattern = text_of(lib.ic_search_candidate_pattern, self._raw, raw.id)
-            found.append(SearchCandidate(raw.id, raw.step, raw.layer, raw.first_layer, raw.num_full, pattern))
+        with self._lock:
+            while len(found) < max_candidates:
+                check(lib.ic_search_next(self._raw, ctypes.byref(raw)))
+                if raw.id < 0:
+                    break
+                pattern = self.candidate_pattern(raw.id)
+                found.append(SearchCandidate(raw.id, raw.step, raw.layer, raw.first_layer, raw.num_full, pattern))
         return found
 
     def tell(self, id: int, loss: float) -> None:
         """The loss of a candidate. The same loss again is fine; NaN, infinity and another loss are refused."""
-        check(lib.ic_search_tell(self._raw, id, loss))
+        with self._lock:
+            check(lib.ic_search_tell(self._raw, id, loss))
 
     def reject(self, id: int) -> None:
         """A candidate that cannot be evaluated: it competes no longer."""
-        check(lib.ic_search_reject(self._raw, id))
+        with self._lock:
+            check(lib.ic_search_reject(self._raw, id))
 
     def release(self, id: int) -> None:
         """Gives a candidate back unanswered: next() hands it out again."""
-        check(lib.ic_search_release(self._raw, id))
+        with self._lock:
+            check(lib.ic_search_release(self._raw, id))
 
     def candidate_pattern(self, id: int) -> str:
         """The pattern of a candidate, open or decided."""
-        return text_of(lib.ic_search_candidate_pattern, self._raw, id)
+        with self._lock:
+            return text_of(lib.ic_search_candidate_pattern, self._raw, id)
 
     @property
     def accepted(self) -> str:
-        """The accepted pattern: of the last step, or the start's. Not greedy: the start's until the search has ended."""
-        return text_of(lib.ic_search_accepted, self._raw)
+        """The accepted pattern: of the last step, or the start. Not greedy: the start until the search has ended."""
+        with self._lock:
+            return text_of(lib.ic_search_accepted, self._raw)
 
     @property
     def steps(self) -> list[SearchStep]:
         """The whole trajectory."""
         steps = []
         raw = _ffi.ic_search_step()
-        for index in range(self.info.num_steps):
-            check(lib.ic_search_get_step(self._raw, index, ctypes.byref(raw)))
-            pattern = text_of(lib.ic_search_step_pattern, self._raw, index)
-            steps.append(SearchStep(index, raw.layer, raw.loss, raw.num_full, pattern))
+        with self._lock:
+            for index in range(self.info.num_steps):
+                check(lib.ic_search_get_step(self._raw, index, ctypes.byref(raw)))
+                pattern = text_of(lib.ic_search_step_pattern, self._raw, index)
+                steps.append(SearchStep(index, raw.layer, raw.loss, raw.num_full, pattern))
         return steps
 
     @property
     def info(self) -> SearchInfo:
         """State, losses and counts."""
         raw = _ffi.ic_search_info()
-        check(lib.ic_search_get_info(self._raw, ctypes.byref(raw)))
+        with self._lock:
+            check(lib.ic_search_get_info(self._raw, ctypes.byref(raw)))
         return SearchInfo.from_struct(raw)
 
     def journal(self, from_byte: int = 0) -> bytes:
         """The journal from a byte on: lines of JSON, to be appended to a file after each answer."""
-        return text_of(lib.ic_search_journal, self._raw, from_byte).encode()
+        with self._lock:
+            return text_of(lib.ic_search_journal, self._raw, from_byte).encode()
 
 
 def _strategy(strategy: SearchStrategy | str) -> int:

@@ -452,16 +452,17 @@ pub struct ic_cache {
 /// which pattern to evaluate next and is told the loss, so there is no callback, and any number of workers, also in
 /// other processes, may evaluate at once. Host only; needs no context, reads no clock and no file.
 ///
-/// With one worker:
+/// With one worker, from examples/search.c:
 ///
 /// ```text
-/// ic_search_candidate candidate = IC_SEARCH_CANDIDATE_INIT;
-/// check(ic_search_next(search, &candidate));
-/// while (candidate.id >= 0) {
+/// for (;;) {
+///   ic_search_candidate candidate = IC_SEARCH_CANDIDATE_INIT;
+///   check(ic_search_next(search, &candidate));
+///   if (candidate.id < 0) break;
 ///   size_t size = sizeof pattern;
 ///   check(ic_search_candidate_pattern(search, candidate.id, pattern, &size));
 ///   check(ic_search_tell(search, candidate.id, evaluate(pattern)));
-///   check(ic_search_next(search, &candidate));
+///   append_journal(search, file);  // what a search that is stopped here goes on from
 /// }
 /// ```
 ///
