@@ -34,8 +34,9 @@
  * others, ic_forward() with mode IC_LAYER_SHARED.
  *
  * Reading order: Conventions, Version, Status, Context, Schedule, Pools, Batch, Indexer, Top-k, Attention, Cache and
- * Forward are what an engine needs; Preparation and Index transport come when they are wanted. What is marked
- * "experimental" (the device epoch, candidate lists) may still change within a minor series.
+ * Forward are what an engine needs; Preparation and Index transport come when they are wanted; Search is for tools that
+ * look for a schedule. What is marked "experimental" (the device epoch, candidate lists, Search) may still change
+ * within a minor series.
  *
  * ---------------------------------------------------------------------------------------------------------------------
  * CONVENTIONS (every function obeys them; the comments below only add to them)
@@ -86,7 +87,7 @@
  *     | handle                                                     | may be used by                             |
  *     | ---------------------------------------------------------- | ------------------------------------------ |
  *     | ic_context, ic_schedule, ic_indexer, ic_topk, ic_attention | any number of threads at once; immutable   |
- *     | ic_cache                                                   | one thread at a time (the caller locks)    |
+ *     | ic_cache, ic_search                                        | one thread at a time (the caller locks)    |
  *     | workspace                                                  | one running operation at a time            |
  *     | ic_last_error                                              | each OS thread has a message of its own    |
  *     | create, destroy, version, status and caps functions        | any thread, any time                       |
@@ -195,6 +196,10 @@ typedef int32_t ic_status;
 #define IC_ERROR_SCHEDULE_HASH 32
 /** An imported block was made by another arithmetic, and the caller asked to refuse that. */
 #define IC_ERROR_NUMERICS 33
+/** The candidate of a search has another answer already. */
+#define IC_ERROR_ALREADY_TOLD 34
+/** The journal of a search was written under another desc; the message names the first field that differs. */
+#define IC_ERROR_JOURNAL 35
 
 /* 40-59: the device. */
 /** The library was built without CUDA. */
@@ -1020,6 +1025,47 @@ IC_API ic_status ic_attention_run(const ic_attention *attention, const ic_batch 
                                   const ic_index_view *indices, const ic_attention_args *args, void *workspace,
                                   size_t workspace_size, ic_stream stream);
 
+/** What ic_attention_mass() reads and writes for some consecutive rows. */
+typedef struct ic_mass_args {
+  /** sizeof(ic_mass_args) */
+  size_t struct_size;
+  /** [rows, num_heads, d_latent + d_rope] of q_dtype, heads dense; points at the first row of the part */
+  const void *q;
+  /** Elements from row to row; 0 = dense */
+  int64_t q_row_stride;
+  /** Latent KV, as in ic_attention_args */
+  const ic_pool *kv;
+  /** [num_heads] device memory, as in ic_attention_args; NULL = none */
+  const float *sink;
+  /** [rows, k] with the k of the indices, device memory */
+  float *mass;
+  /** Elements from row to row, at least k; 0 = k */
+  int64_t mass_row_stride;
+} ic_mass_args;
+
+/** Initialiser. */
+#define IC_MASS_ARGS_INIT {sizeof(ic_mass_args), NULL, 0, NULL, NULL, NULL, 0}
+
+/** Bytes of workspace for ic_attention_mass() with up to max_rows rows of up to max_k indices. @since 0.1 */
+IC_API ic_status ic_attention_mass_workspace_size(const ic_attention *attention, int32_t max_rows, int32_t max_k,
+                                                  size_t *size);
+
+/** Attention mass: how much of its attention a row gives to every entry of its list.
+ *
+ *      mass[t, j] = mean_h softmax_j(scale * q[t, h] . kv[j])      j over the row's indices
+ *
+ *  In fp32. Written are the first k entries of every row: 0 for one that is skipped and behind the length, and all
+ * zeros for a row without any valid index. A row's masses add up to 1 within rounding. A sink joins the denominator and
+ * takes its part: they then add up to less than 1. A head whose scores are all -inf has nothing to give: its part is
+ * missing in the sum. A NaN score makes the masses of its row NaN. Batch, rows and slot indices are as in
+ * ic_attention_run(). For analysis: with ic_index_overlap() it says which share of a layer's attention another layer's
+ * indices would keep.
+ *  @errors IC_ERROR_INVALID_ARGUMENT, IC_ERROR_NULL_POINTER, IC_ERROR_MISALIGNED, IC_ERROR_WORKSPACE_TOO_SMALL
+ *  @since 0.1 */
+IC_API ic_status ic_attention_mass(const ic_attention *attention, const ic_batch *batch, int32_t row_begin,
+                                   const ic_index_view *indices, const ic_mass_args *args, void *workspace,
+                                   size_t workspace_size, ic_stream stream);
+
 /* ==================================================================================================================
  * Cache: who has published what
  * ================================================================================================================ */
@@ -1428,16 +1474,253 @@ typedef struct ic_overlap_args {
   float *recall;
   /** |A and B| / |A or B|; 1 when both are empty */
   float *jaccard;
+  /** Input: [num_rows, k of A] device memory, one weight per entry of A (ic_attention_mass()), none negative; needed
+   * for mass_recall */
+  const float *mass;
+  /** Elements from row to row, at least the k of A; 0 = that */
+  int64_t mass_row_stride;
+  /** Sum of the mass of A and B / sum of the mass of A; 1 when the latter is 0: A is empty, or has nothing to lose */
+  float *mass_recall;
 } ic_overlap_args;
 
 /** Initialiser. */
-#define IC_OVERLAP_ARGS_INIT {sizeof(ic_overlap_args), NULL, NULL, NULL}
+#define IC_OVERLAP_ARGS_INIT {sizeof(ic_overlap_args), NULL, NULL, NULL, NULL, 0, NULL}
 
 /** Compares two sets of logical indices row by row; both ascending, as a cache publishes them, and with the same number
  * of rows. Two layers of one cache are there at once when it has more than one slot (ic_schedule_get_cache_slot());
  * an earlier forward's indices must have been copied. @since 0.1 */
 IC_API ic_status ic_index_overlap(ic_context *context, const ic_index_view *a, const ic_index_view *b,
                                   const ic_overlap_args *out, ic_stream stream);
+
+/* ==================================================================================================================
+ * Search: a good pattern without training (experimental)
+ * ================================================================================================================ */
+
+/** Searches for the layers that can share (IndexCache paper, section 3: training-free). It runs no model: it says which
+ * pattern to evaluate next and is told the loss, so there is no callback, and any number of workers, also in other
+ * processes, may evaluate at once. Host only; needs no context, reads no clock and no file.
+ *
+ *  With one worker, from examples/search.c:
+ *
+ *      for (;;) {
+ *        ic_search_candidate candidate = IC_SEARCH_CANDIDATE_INIT;
+ *        check(ic_search_next(search, &candidate));
+ *        if (candidate.id < 0) break;
+ *        size_t size = sizeof pattern;
+ *        check(ic_search_candidate_pattern(search, candidate.id, pattern, &size));
+ *        check(ic_search_tell(search, candidate.id, evaluate(pattern)));
+ *        append_journal(search, file);  // what a search that is stopped here goes on from
+ *      }
+ *
+ *  Candidate 0 is the baseline, the pattern that the search starts from; it comes alone. Candidates of one step are
+ * compared when all of them are told or rejected: the least loss is accepted, of equal ones the lowest layer (where no
+ * single layer is flipped: the lowest id). Ids and results depend on the desc and the losses alone: not on the number
+ * of workers, nor on the order of their answers. */
+typedef struct ic_search ic_search;
+
+/** Paper, Algorithm 1: in each step every Full layer is tried as Shared, and the one with the least loss becomes it. */
+#define IC_STRATEGY_GREEDY 1
+/** The same for pipelines, with about num_blocks times fewer evaluations: the layers are cut into num_blocks blocks,
+ * block b begins at layer floor(b * num_layers / num_blocks + 1/2), and that layer stays Full. The blocks take turns:
+ * one tries its own layers and accepts its best flip, which is a step, then the next one does. A block whose best flip
+ * is above the loss budget, or whose candidates are all rejected, is done; the others go on. */
+#define IC_STRATEGY_GREEDY_BLOCKS 2
+/** For comparison: F Full layers evenly spread, at floor(i * num_layers / F). Takes no start and no keep_full. */
+#define IC_STRATEGY_UNIFORM 3
+/** For comparison: the F Full layers that maximise the sum of similarity[l, source of l] over the Shared layers l
+ * (paper, appendix C); of equal sums the one whose last Full layers are lowest. */
+#define IC_STRATEGY_SIMILARITY_DP 4
+/** For comparison: num_samples distinct patterns with F Full layers (all, where there are not more), drawn from seed by
+ * SplitMix64: the same on every machine. */
+#define IC_STRATEGY_RANDOM 5
+
+/** What ic_search_create() needs. Of the greedy strategies each step makes one Full layer Shared, until num_full are
+ * left. Of the others there is one step for each number of Full layers, from max_full down to num_full, and all
+ * candidates can be evaluated at once. */
+typedef struct ic_search_desc {
+  /** sizeof(ic_search_desc) */
+  size_t struct_size;
+  /** 1 to 4096; on models where only some layers have an indexer: those that have */
+  int32_t num_layers;
+  /** IC_STRATEGY_* */
+  int32_t strategy;
+  /** Pattern to start from, num_layers letters F and S, zero-terminated: its loss is the baseline, and layers that are
+   * Shared in it stay so. NULL = all Full */
+  const char *start;
+  /** Layers that stay Full, in any order; the first layer does anyway. NULL = no other */
+  const int32_t *keep_full;
+  /** Entries of keep_full */
+  int32_t num_keep_full;
+  /** Fewest Full layers to reach, 0 to as many as start has; where more must stay Full, those. 0 = as few as possible
+   */
+  int32_t num_full;
+  /** Not greedy: most Full layers to look at, num_full to as many as start has; 0 = num_full, so one step. Greedy: must
+   * be 0 */
+  int32_t max_full;
+  /** Greedy by blocks: 1 to num_layers; others: must be 0 */
+  int32_t num_blocks;
+  /** Greedy: accept nothing whose loss is above that of the baseline plus this; at least 0, where 0 = no limit (the
+   * smallest positive number means "not above the baseline"). Others: must be 0 */
+  double loss_budget;
+  /** By similarity: [num_layers, num_layers], host memory: how alike layer l with its own indices and with
+   * those of layer j < l are, as cosine of the attention outputs or any measure that is larger for more alike; -1e300
+   * to 1e300. Only the entries [l, j] with j < l are read. Others: NULL */
+  const double *similarity;
+  /** Entries of similarity: num_layers * num_layers */
+  int32_t num_similarity;
+  /** Random: patterns for each number of Full layers, 1 to 65536, and at most 2^20 in all; others: must be
+   * 0 */
+  int32_t num_samples;
+  /** Random: any number; others: must be 0 */
+  uint64_t seed;
+  /** What ic_search_journal() of an earlier search of the same desc gave, to resume it; not zero-terminated, copied.
+   * Everything behind its last newline is ignored as a line that was cut while it was written: truncate the file to
+   * journal_resumed of ic_search_info, then go on appending. NULL = a new search */
+  const char *journal;
+  /** Bytes of journal */
+  size_t journal_size;
+} ic_search_desc;
+
+/** Initialiser. num_layers and strategy must still be set. */
+#define IC_SEARCH_DESC_INIT {sizeof(ic_search_desc), 0, 0, NULL, NULL, 0, 0, 0, 0, 0, NULL, 0, 0, 0, NULL, 0}
+
+/** Starts a search, or resumes one.
+ *  @errors IC_ERROR_INVALID_ARGUMENT (a number; a field that belongs to another strategy; start makes a layer Shared
+ * that must stay Full), IC_ERROR_OUT_OF_RANGE (a layer of keep_full, an entry of similarity), IC_ERROR_PARSE (a letter
+ * of start; the journal, with the number of its line), IC_ERROR_SCHEDULE_INVALID (start makes the first layer Shared),
+ * IC_ERROR_JOURNAL (the journal belongs to another desc; the message names the first field that differs),
+ * IC_ERROR_UNSUPPORTED (a journal of a later format)
+ *  @since 0.1 */
+IC_API ic_status ic_search_create(const ic_search_desc *desc, ic_search **out);
+
+/** Ends a search. @since 0.1 */
+IC_API void ic_search_destroy(ic_search *search);
+
+/** A pattern to evaluate. */
+typedef struct ic_search_candidate {
+  /** sizeof(ic_search_candidate) */
+  size_t struct_size;
+  /** Names the candidate from now on, also after a resume; -1 = there is none now: the search has ended, or waits for
+   * answers */
+  int64_t id;
+  /** Step in which it competes, from 0; -1 = the baseline */
+  int32_t step;
+  /** Layer that is Shared here and Full in the accepted pattern; -1 = not a single one is flipped */
+  int32_t layer;
+  /** First layer whose mode is not that of the accepted pattern: an engine that keeps what went into each layer under
+   * the accepted pattern can start here. 0 for the baseline; num_layers when no mode differs */
+  int32_t first_layer;
+  /** Full layers of the pattern */
+  int32_t num_full;
+} ic_search_candidate;
+
+/** Initialiser. */
+#define IC_SEARCH_CANDIDATE_INIT {sizeof(ic_search_candidate), 0, 0, 0, 0, 0}
+
+/** Hands out the candidate with the lowest id that is neither answered nor handed out. What has been handed out comes
+ * again only after ic_search_release(), or in a resumed search. @since 0.1 */
+IC_API ic_status ic_search_next(ic_search *search, ic_search_candidate *candidate);
+
+/** The F/S string of a candidate, open or decided. A text function: see ic_schedule_pattern().
+ *  @errors IC_ERROR_INVALID_ARGUMENT (no such id yet) @since 0.1 */
+IC_API ic_status ic_search_candidate_pattern(const ic_search *search, int64_t id, char *buffer, size_t *size);
+
+/** Tells the loss of a candidate, whether or not this search has handed it out; in any order. The same loss again
+ * changes nothing.
+ *  @errors IC_ERROR_INVALID_ARGUMENT (loss is not finite; no such id yet), IC_ERROR_ALREADY_TOLD @since 0.1 */
+IC_API ic_status ic_search_tell(ic_search *search, int64_t id, double loss);
+
+/** Says that a candidate cannot be evaluated: it competes no longer. Its layer is tried again in later steps, unless it
+ * is in keep_full. Rejecting the baseline ends the search. Again changes nothing.
+ *  @errors IC_ERROR_INVALID_ARGUMENT (no such id yet), IC_ERROR_ALREADY_TOLD (a loss) @since 0.1 */
+IC_API ic_status ic_search_reject(ic_search *search, int64_t id);
+
+/** Gives a candidate back unanswered (its worker is gone): ic_search_next() hands it out again. Changes nothing when it
+ * is not handed out.
+ *  @errors IC_ERROR_INVALID_ARGUMENT (no such id yet), IC_ERROR_ALREADY_TOLD @since 0.1 */
+IC_API ic_status ic_search_release(ic_search *search, int64_t id);
+
+/** There are candidates to evaluate, or to wait for. */
+#define IC_SEARCH_RUNNING 1
+/** num_full is reached. */
+#define IC_SEARCH_DONE 2
+/** Every next step would be above the loss budget. */
+#define IC_SEARCH_BUDGET 3
+/** All candidates of a step (of the last one, when not greedy), or the baseline, have been rejected. */
+#define IC_SEARCH_EXHAUSTED 4
+
+/** Where a search stands. */
+typedef struct ic_search_info {
+  /** sizeof(ic_search_info) */
+  size_t struct_size;
+  /** IC_SEARCH_* */
+  int32_t state;
+  /** Steps accepted so far */
+  int32_t num_steps;
+  /** Full layers of the accepted pattern */
+  int32_t num_full;
+  /** Full layers that the search goes to: desc.num_full, or as many as must stay Full */
+  int32_t target_num_full;
+  /** Loss of the pattern that the search started from; NaN until it is told */
+  double baseline_loss;
+  /** Loss of the accepted pattern; NaN until the baseline is told */
+  double accepted_loss;
+  /** Losses told, without the baseline's */
+  int64_t num_evaluated;
+  /** Candidates rejected, without the baseline */
+  int64_t num_rejected;
+  /** Candidates handed out and not answered */
+  int64_t num_handed_out;
+  /** Evaluations of the whole search, without the baseline, when nothing is rejected and no budget ends it: what the
+   * paper counts */
+  int64_t num_planned;
+  /** Bytes of the journal so far */
+  int64_t journal_size;
+  /** Bytes of desc.journal that were taken over: where its file must be truncated */
+  int64_t journal_resumed;
+} ic_search_info;
+
+/** Initialiser. */
+#define IC_SEARCH_INFO_INIT {sizeof(ic_search_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+
+/** Fills info. @since 0.1 */
+IC_API ic_status ic_search_get_info(const ic_search *search, ic_search_info *info);
+
+/** The accepted pattern: of the greedy strategies that of the last step, or of the start; of the others the start's
+ * until the search has ended, then that of the last step. A text function: see ic_schedule_pattern(). @since 0.1 */
+IC_API ic_status ic_search_accepted(const ic_search *search, char *buffer, size_t *size);
+
+/** What a step accepted. */
+typedef struct ic_search_step {
+  /** sizeof(ic_search_step) */
+  size_t struct_size;
+  /** Candidate that was accepted */
+  int64_t id;
+  double loss;
+  /** Layer that became Shared; -1 = not a single one */
+  int32_t layer;
+  /** Full layers afterwards */
+  int32_t num_full;
+} ic_search_step;
+
+/** Initialiser. */
+#define IC_SEARCH_STEP_INIT {sizeof(ic_search_step), 0, 0, 0, 0}
+
+/** Fills info for an accepted step, 0 to num_steps - 1 of ic_search_info: together the whole trajectory. A number of
+ * Full layers all of whose candidates were rejected has no step.
+ *  @errors IC_ERROR_INVALID_ARGUMENT (no such step) @since 0.1 */
+IC_API ic_status ic_search_get_step(const ic_search *search, int32_t step, ic_search_step *info);
+
+/** The F/S string after a step. A text function: see ic_schedule_pattern().
+ *  @errors IC_ERROR_INVALID_ARGUMENT (no such step) @since 0.1 */
+IC_API ic_status ic_search_step_pattern(const ic_search *search, int32_t step, char *buffer, size_t *size);
+
+/** The journal from byte from_byte (0 to journal_size of ic_search_info) to its end, lines of JSON: the first has the
+ * format's version and every field of the desc that decides the search, then one for each loss and each rejection, in
+ * the order in which they were told. It only ever grows: append what is new to a file after each answer, and give the
+ * file's content to ic_search_create() to go on where it ends. A text function: see ic_schedule_pattern().
+ *  @errors IC_ERROR_INVALID_ARGUMENT (from_byte) @since 0.1 */
+IC_API ic_status ic_search_journal(const ic_search *search, int64_t from_byte, char *buffer, size_t *size);
 
 #ifdef __cplusplus
 }

@@ -156,6 +156,9 @@ def _given(header: Header, field: Field, role: Role) -> tuple[str, str] | None:
         return "unsafe.Pointer", f"*(*unsafe.Pointer)({where}) = v.{name}"
     if role.kind == "text":
         return "string", f'{c} = (*C.char)(a.text("{field.name}", v.{name}))'
+    if role.kind == "sized_text":
+        size = f"c.{role.of} = C.size_t(len(v.{name}))"
+        return "[]byte", f"a.array({where}, unsafe.Pointer(unsafe.SliceData(v.{name})))\n\t{size}"
     if role.kind == "handle":
         return f"*{go_name(field.type.base)}", f"{c} = v.{name}.raw()"
     if role.kind == "struct":

@@ -15,8 +15,15 @@ _SCALARS = {
     "float": "ctypes.c_float",
     "double": "ctypes.c_double",
 }
-_CHECKED = {"ctypes.c_int32": "_int32", "ctypes.c_uint32": "_uint32", "ctypes.c_size_t": "_size"}
+_CHECKED = {
+    "ctypes.c_int32": "_int32",
+    "ctypes.c_uint32": "_uint32",
+    "ctypes.c_size_t": "_size",
+    "ctypes.c_int64": "_int64",
+}
 _ENUM_NAMES = {"IC_DTYPE": "DType", "IC_LOG": "LogLevel", "IC_LAYER": "LayerMode", "IC_INDEX": "IndexKind"}
+_ENUM_NAMES |= {"IC_STRATEGY": "SearchStrategy", "IC_SEARCH": "SearchState"}
+_HAND_WRITTEN = {"ic_search_candidate", "ic_search_step"}  # tuples of their own, which have the pattern too
 _SINGULAR_FLAGS = {"IC_FAULT": "Fault"}  # a set of faults, where the others are options
 
 
@@ -112,6 +119,7 @@ def _whole(type_: Any) -> Any:
 
 
 _int32, _uint32, _size = _whole(ctypes.c_int32), _whole(ctypes.c_uint32), _whole(ctypes.c_size_t)
+_int64 = _whole(ctypes.c_int64)
 '''
 
 
@@ -241,7 +249,7 @@ def _types(header: Header) -> str:
         members = [(c.name.removeprefix(group + "_"), c) for c in constants]
         text += _enum(name, base, f"{group}_* of the C interface.", members)
     for struct in header.structs:
-        if header.struct_kind(struct) == "output":
+        if header.struct_kind(struct) == "output" and struct.name not in _HAND_WRITTEN:
             text += _tuple(header, struct)
     return text
 

@@ -10,6 +10,7 @@ from rust_text import SCALARS, Prose, first_lines
 
 # Names of the safe crate that are not simply those of the header.
 _FAMILY_NAMES = {"IC_LOG": "LogLevel", "IC_LAYER": "LayerMode", "IC_INDEX": "IndexKind", "IC_FAULT": "Faults"}
+_FAMILY_NAMES |= {"IC_STRATEGY": "SearchStrategy", "IC_SEARCH": "SearchState"}
 _FUNCTION_NAMES = {
     "ic_last_error": "Error::message",
     "ic_status_string": "Status",
@@ -22,6 +23,7 @@ _FUNCTION_NAMES = {
     "ic_cache_import": "Step::import",
     "ic_cache_memory_size": "CacheDesc::memory_size",
     "ic_device_get_caps": "device_caps",
+    "ic_search_next": "Search::next_candidate",
 }
 _HAND_WRITTEN = {"ic_index_view"}
 _STATUS_DOC = """\
@@ -169,6 +171,9 @@ def _setter(header: Header, prose: Prose, struct: Struct, field: Field, role: Ro
         argument, body = _group_type(header, role), f"self.raw.{name} = {name}.0;"
     elif role.kind == "text":
         argument, body = "&'a CStr", f"self.raw.{name} = {name}.as_ptr();"
+    elif role.kind == "sized_text":
+        argument = "&'a [u8]"
+        body = f"self.raw.{name} = {name}.as_ptr().cast();\n        self.raw.{role.of} = {name}.len();"
     elif role.kind == "handle":
         argument, body = f"&'a {camel(field.type.base)}", f"self.raw.{name} = {name}.as_raw();"
     elif role.kind == "struct":

@@ -20,9 +20,10 @@ SCALARS = {
 }
 
 # Words that Go writes in capitals, and names with a spelling of their own.
-_CAPITALS = {"cpu", "cuda", "isa", "id", "json", "kv", "lse", "mtp", "vllm", "llm"}
+_CAPITALS = {"cpu", "cuda", "isa", "id", "json", "kv", "lse", "mtp", "vllm", "llm", "dp"}
 _SPELLED = {"ctas": "CTAs", "sglang": "SGLang", "tensorrt": "TensorRT"}
 _FAMILY_NAMES = {"IC_LOG": "LogLevel", "IC_LAYER": "LayerMode", "IC_INDEX": "IndexKind", "IC_FAULT": "Faults"}
+_FAMILY_NAMES |= {"IC_STRATEGY": "SearchStrategy", "IC_SEARCH": "SearchState"}
 _FUNCTION_NAMES = {
     "ic_last_error": "Error",
     "ic_status_string": "Status.Error",

@@ -23,10 +23,12 @@ class Role:
     enum, flags    an int32_t with values of a constant family, a uint32_t with its bits; group is the family
     callback, user a function pointer, and the void * that it gets back; of is the callback's field
     text           const char *, zero-terminated
+    sized_text     const char * and its length in bytes; of names that
     chars          a char array, zero-terminated text
     handle, struct a pointer to one; NULL where the comment allows it
     array, count   host memory and its number of elements; of names the partner
-    buffer, bytes  device memory and its size in bytes; of names the partner
+    buffer         device memory; of names its size in bytes
+    bytes          the size of a buffer or of a sized_text; of names it
     device         device memory whose shape the comment gives
     numbers        an array of scalars by value
     stream         ic_stream
@@ -98,6 +100,8 @@ def _field(header: Header, struct: Struct, field: Field) -> Role:
             return Role("array", of=f"num_{name}")
         if type_.base == "void" and f"{name}_size" in names:
             return Role("buffer", of=f"{name}_size")
+        if type_.base == "char" and f"{name}_size" in names:
+            return Role("sized_text", of=f"{name}_size")
         return _pointer(header, type_)
     if type_.array:
         return Role("chars" if type_.base == "char" else "numbers")

@@ -23,9 +23,10 @@
 //
 // # Threads
 //
-// [Context], [Schedule], [Indexer], [Topk] and [Attention] may be used by any number of goroutines at once. A [Cache]
-// and a workspace belong to one at a time; a call on a cache that is in use gives [ErrConcurrentUse]. Closing a handle
-// while another goroutine is inside a call on it is an error of the caller.
+// [Context], [Schedule], [Indexer], [Topk] and [Attention] may be used by any number of goroutines at once, and so may a
+// [Search], which lets one in at a time. A [Cache] and a workspace belong to one at a time; a call on a cache that is in
+// use gives [ErrConcurrentUse]. Closing a handle while another goroutine is inside a call on it is an error of the
+// caller.
 package indexcache
 
 // #cgo pkg-config: indexcache

@@ -104,6 +104,12 @@ const (
 	// An imported block was made by another arithmetic, and the caller asked to refuse that.
 	ErrNumerics Status = 33
 
+	// The candidate of a search has another answer already.
+	ErrAlreadyTold Status = 34
+
+	// The journal of a search was written under another desc; the message names the first field that differs.
+	ErrJournal Status = 35
+
 	// The library was built without CUDA.
 	ErrCUDANotBuilt Status = 40
 
@@ -396,6 +402,50 @@ const (
 	ImportSameNumerics ImportFlags = 0x2
 )
 
+// SearchStrategy is one of IC_STRATEGY_*.
+type SearchStrategy int32
+
+const (
+	// Paper, Algorithm 1: in each step every Full layer is tried as Shared, and the one with the least loss
+	// becomes it.
+	StrategyGreedy SearchStrategy = 1
+
+	// The same for pipelines, with about NumBlocks times fewer evaluations: the layers are cut into NumBlocks
+	// blocks, block b begins at layer floor(b * NumLayers / NumBlocks + 1/2), and that layer stays Full. The
+	// blocks take turns: one tries its own layers and accepts its best flip, which is a step, then the next one
+	// does. A block whose best flip is above the loss budget, or whose candidates are all rejected, is done; the
+	// others go on.
+	StrategyGreedyBlocks SearchStrategy = 2
+
+	// For comparison: F Full layers evenly spread, at floor(i * NumLayers / F). Takes no start and no KeepFull.
+	StrategyUniform SearchStrategy = 3
+
+	// For comparison: the F Full layers that maximise the sum of similarity[l, source of l] over the Shared layers
+	// l (paper, appendix C); of equal sums the one whose last Full layers are lowest.
+	StrategySimilarityDP SearchStrategy = 4
+
+	// For comparison: NumSamples distinct patterns with F Full layers (all, where there are not more), drawn from
+	// seed by SplitMix64: the same on every machine.
+	StrategyRandom SearchStrategy = 5
+)
+
+// SearchState is one of IC_SEARCH_*.
+type SearchState int32
+
+const (
+	// There are candidates to evaluate, or to wait for.
+	SearchRunning SearchState = 1
+
+	// NumFull is reached.
+	SearchDone SearchState = 2
+
+	// Every next step would be above the loss budget.
+	SearchBudget SearchState = 3
+
+	// All candidates of a step (of the last one, when not greedy), or the baseline, have been rejected.
+	SearchExhausted SearchState = 4
+)
+
 const (
 	// RowCount that means "from RowBegin to the end of the batch". A RowCount of 0 is an empty part, not all rows.
 	AllRows = -1
@@ -447,6 +497,14 @@ func (h *Cache) raw() *C.ic_cache {
 		return nil
 	}
 	return (*C.ic_cache)(h.address())
+}
+
+// raw is the C handle; NULL when it is closed or was never there, which the library answers to.
+func (h *Search) raw() *C.ic_search {
+	if h == nil {
+		return nil
+	}
+	return (*C.ic_search)(h.address())
 }
 
 // What [NewContext] needs.
@@ -1403,6 +1461,47 @@ func newIndexView() *C.ic_index_view {
 	return &C.ic_index_view{struct_size: C.size_t(unsafe.Sizeof(C.ic_index_view{}))}
 }
 
+// What [Attention.Mass] reads and writes for some consecutive rows.
+type MassArgs struct {
+	// [rows, NumHeads, DLatent + DRope] of QDtype, heads dense; points at the first row of the part
+	Q DeviceMemory
+
+	// Elements from row to row; 0 = dense
+	QRowStride int64
+
+	// Latent KV, as in [AttentionArgs]
+	KV *Pool
+
+	// [NumHeads] device memory, as in [AttentionArgs]; nil = none
+	Sink DevicePtr[float32]
+
+	// [rows, k] with the k of the indices, device memory
+	Mass DevicePtr[float32]
+
+	// Elements from row to row, at least k; 0 = k
+	MassRowStride int64
+}
+
+func (v *MassArgs) fill(a *arena, c *C.ic_mass_args) {
+	c.struct_size = C.size_t(unsafe.Sizeof(*c))
+	a.memory(unsafe.Pointer(&c.q), v.Q)
+	c.q_row_stride = C.int64_t(v.QRowStride)
+	c.kv = v.KV.build(a)
+	v.Sink.store(a, unsafe.Pointer(&c.sink))
+	v.Mass.store(a, unsafe.Pointer(&c.mass))
+	c.mass_row_stride = C.int64_t(v.MassRowStride)
+}
+
+func (v *MassArgs) build(a *arena) *C.ic_mass_args {
+	if v == nil {
+		return nil
+	}
+	c := new(C.ic_mass_args)
+	a.pin.Pin(c)
+	v.fill(a, c)
+	return c
+}
+
 // What [NewCache] needs. All handles must be of one context.
 type CacheDesc struct {
 	// schedule
@@ -1832,6 +1931,17 @@ type OverlapArgs struct {
 
 	// |A and B| / |A or B|; 1 when both are empty
 	Jaccard DevicePtr[float32]
+
+	// Input: [NumRows, k of A] device memory, one weight per entry of A ([Attention.Mass]), none negative; needed
+	// for MassRecall
+	Mass DevicePtr[float32]
+
+	// Elements from row to row, at least the k of A; 0 = that
+	MassRowStride int64
+
+	// Sum of the mass of A and B / sum of the mass of A; 1 when the latter is 0: A is empty, or has nothing to
+	// lose
+	MassRecall DevicePtr[float32]
 }
 
 func (v *OverlapArgs) fill(a *arena, c *C.ic_overlap_args) {
@@ -1839,6 +1949,9 @@ func (v *OverlapArgs) fill(a *arena, c *C.ic_overlap_args) {
 	v.Intersection.store(a, unsafe.Pointer(&c.intersection))
 	v.Recall.store(a, unsafe.Pointer(&c.recall))
 	v.Jaccard.store(a, unsafe.Pointer(&c.jaccard))
+	v.Mass.store(a, unsafe.Pointer(&c.mass))
+	c.mass_row_stride = C.int64_t(v.MassRowStride)
+	v.MassRecall.store(a, unsafe.Pointer(&c.mass_recall))
 }
 
 func (v *OverlapArgs) build(a *arena) *C.ic_overlap_args {
@@ -1849,4 +1962,199 @@ func (v *OverlapArgs) build(a *arena) *C.ic_overlap_args {
 	a.pin.Pin(c)
 	v.fill(a, c)
 	return c
+}
+
+// What [NewSearch] needs. Of the greedy strategies each step makes one Full layer Shared, until NumFull are left.
+// Of the others there is one step for each number of Full layers, from MaxFull down to NumFull, and all candidates
+// can be evaluated at once.
+type SearchDesc struct {
+	// 1 to 4096; on models where only some layers have an indexer: those that have
+	NumLayers int32
+
+	// [SearchStrategy]
+	Strategy SearchStrategy
+
+	// Pattern to start from, NumLayers letters F and S, zero-terminated: its loss is the baseline, and layers that
+	// are Shared in it stay so. nil = all Full
+	Start string
+
+	// Layers that stay Full, in any order; the first layer does anyway. nil = no other
+	KeepFull []int32
+
+	// Fewest Full layers to reach, 0 to as many as start has; where more must stay Full, those. 0 = as few as
+	// possible
+	NumFull int32
+
+	// Not greedy: most Full layers to look at, NumFull to as many as start has; 0 = NumFull, so one step. Greedy:
+	// must be 0
+	MaxFull int32
+
+	// Greedy by blocks: 1 to NumLayers; others: must be 0
+	NumBlocks int32
+
+	// Greedy: accept nothing whose loss is above that of the baseline plus this; at least 0, where 0 = no limit
+	// (the smallest positive number means "not above the baseline"). Others: must be 0
+	LossBudget float64
+
+	// By similarity: [NumLayers, NumLayers], host memory: how alike layer l with its own indices and with those of
+	// layer j < l are, as cosine of the attention outputs or any measure that is larger for more alike; -1e300 to
+	// 1e300. Only the entries [l, j] with j < l are read. Others: nil
+	Similarity []float64
+
+	// Random: patterns for each number of Full layers, 1 to 65536, and at most 2^20 in all; others: must be 0
+	NumSamples int32
+
+	// Random: any number; others: must be 0
+	Seed uint64
+
+	// What [Search.Journal] of an earlier search of the same desc gave, to resume it; not zero-terminated, copied.
+	// Everything behind its last newline is ignored as a line that was cut while it was written: truncate the file
+	// to JournalResumed of [SearchInfo], then go on appending. nil = a new search
+	Journal []byte
+}
+
+func (v *SearchDesc) fill(a *arena, c *C.ic_search_desc) {
+	c.struct_size = C.size_t(unsafe.Sizeof(*c))
+	c.num_layers = C.int32_t(v.NumLayers)
+	c.strategy = C.int32_t(v.Strategy)
+	c.start = (*C.char)(a.text("start", v.Start))
+	a.array(unsafe.Pointer(&c.keep_full), unsafe.Pointer(unsafe.SliceData(v.KeepFull)))
+	c.num_keep_full = C.int32_t(len(v.KeepFull))
+	c.num_full = C.int32_t(v.NumFull)
+	c.max_full = C.int32_t(v.MaxFull)
+	c.num_blocks = C.int32_t(v.NumBlocks)
+	c.loss_budget = C.double(v.LossBudget)
+	a.array(unsafe.Pointer(&c.similarity), unsafe.Pointer(unsafe.SliceData(v.Similarity)))
+	c.num_similarity = C.int32_t(len(v.Similarity))
+	c.num_samples = C.int32_t(v.NumSamples)
+	c.seed = C.uint64_t(v.Seed)
+	a.array(unsafe.Pointer(&c.journal), unsafe.Pointer(unsafe.SliceData(v.Journal)))
+	c.journal_size = C.size_t(len(v.Journal))
+}
+
+func (v *SearchDesc) build(a *arena) *C.ic_search_desc {
+	if v == nil {
+		return nil
+	}
+	c := new(C.ic_search_desc)
+	a.pin.Pin(c)
+	v.fill(a, c)
+	return c
+}
+
+// A pattern to evaluate.
+type SearchCandidate struct {
+	// Names the candidate from now on, also after a resume; -1 = there is none now: the search has ended, or waits
+	// for answers
+	ID int64
+
+	// Step in which it competes, from 0; -1 = the baseline
+	Step int32
+
+	// Layer that is Shared here and Full in the accepted pattern; -1 = not a single one is flipped
+	Layer int32
+
+	// First layer whose mode is not that of the accepted pattern: an engine that keeps what went into each layer
+	// under the accepted pattern can start here. 0 for the baseline; NumLayers when no mode differs
+	FirstLayer int32
+
+	// Full layers of the pattern
+	NumFull int32
+}
+
+func (v *SearchCandidate) read(c *C.ic_search_candidate) {
+	v.ID = int64(c.id)
+	v.Step = int32(c.step)
+	v.Layer = int32(c.layer)
+	v.FirstLayer = int32(c.first_layer)
+	v.NumFull = int32(c.num_full)
+}
+
+func newSearchCandidate() *C.ic_search_candidate {
+	return &C.ic_search_candidate{struct_size: C.size_t(unsafe.Sizeof(C.ic_search_candidate{}))}
+}
+
+// Where a search stands.
+type SearchInfo struct {
+	// [SearchState]
+	State SearchState
+
+	// Steps accepted so far
+	NumSteps int32
+
+	// Full layers of the accepted pattern
+	NumFull int32
+
+	// Full layers that the search goes to: desc.NumFull, or as many as must stay Full
+	TargetNumFull int32
+
+	// Loss of the pattern that the search started from; NaN until it is told
+	BaselineLoss float64
+
+	// Loss of the accepted pattern; NaN until the baseline is told
+	AcceptedLoss float64
+
+	// Losses told, without the baseline's
+	NumEvaluated int64
+
+	// Candidates rejected, without the baseline
+	NumRejected int64
+
+	// Candidates handed out and not answered
+	NumHandedOut int64
+
+	// Evaluations of the whole search, without the baseline, when nothing is rejected and no budget ends it: what
+	// the paper counts
+	NumPlanned int64
+
+	// Bytes of the journal so far
+	JournalSize int64
+
+	// Bytes of desc.journal that were taken over: where its file must be truncated
+	JournalResumed int64
+}
+
+func (v *SearchInfo) read(c *C.ic_search_info) {
+	v.State = SearchState(c.state)
+	v.NumSteps = int32(c.num_steps)
+	v.NumFull = int32(c.num_full)
+	v.TargetNumFull = int32(c.target_num_full)
+	v.BaselineLoss = float64(c.baseline_loss)
+	v.AcceptedLoss = float64(c.accepted_loss)
+	v.NumEvaluated = int64(c.num_evaluated)
+	v.NumRejected = int64(c.num_rejected)
+	v.NumHandedOut = int64(c.num_handed_out)
+	v.NumPlanned = int64(c.num_planned)
+	v.JournalSize = int64(c.journal_size)
+	v.JournalResumed = int64(c.journal_resumed)
+}
+
+func newSearchInfo() *C.ic_search_info {
+	return &C.ic_search_info{struct_size: C.size_t(unsafe.Sizeof(C.ic_search_info{}))}
+}
+
+// What a step accepted.
+type SearchStep struct {
+	// Candidate that was accepted
+	ID int64
+
+	// loss
+	Loss float64
+
+	// Layer that became Shared; -1 = not a single one
+	Layer int32
+
+	// Full layers afterwards
+	NumFull int32
+}
+
+func (v *SearchStep) read(c *C.ic_search_step) {
+	v.ID = int64(c.id)
+	v.Loss = float64(c.loss)
+	v.Layer = int32(c.layer)
+	v.NumFull = int32(c.num_full)
+}
+
+func newSearchStep() *C.ic_search_step {
+	return &C.ic_search_step{struct_size: C.size_t(unsafe.Sizeof(C.ic_search_step{}))}
 }

@@ -110,6 +110,14 @@ ic_go_result ic_go_attention_run(const ic_attention *attention, const ic_batch *
   return result(ic_attention_run(attention, batch, row_begin, indices, args, workspace, workspace_size, (ic_stream)stream));
 }
 
+ic_go_result ic_go_attention_mass_workspace_size(const ic_attention *attention, int32_t max_rows, int32_t max_k, size_t *size) {
+  return result(ic_attention_mass_workspace_size(attention, max_rows, max_k, size));
+}
+
+ic_go_result ic_go_attention_mass(const ic_attention *attention, const ic_batch *batch, int32_t row_begin, const ic_index_view *indices, const ic_mass_args *args, void *workspace, size_t workspace_size, uintptr_t stream) {
+  return result(ic_attention_mass(attention, batch, row_begin, indices, args, workspace, workspace_size, (ic_stream)stream));
+}
+
 ic_go_result ic_go_cache_memory_size(const ic_cache_desc *desc, size_t *size) {
   return result(ic_cache_memory_size(desc, size));
 }
@@ -180,4 +188,48 @@ ic_go_result ic_go_cache_import(ic_cache *cache, int32_t publish_layer, uint32_t
 
 ic_go_result ic_go_index_overlap(ic_context *context, const ic_index_view *a, const ic_index_view *b, const ic_overlap_args *out, uintptr_t stream) {
   return result(ic_index_overlap(context, a, b, out, (ic_stream)stream));
+}
+
+ic_go_result ic_go_search_create(const ic_search_desc *desc, ic_search **out) {
+  return result(ic_search_create(desc, out));
+}
+
+ic_go_result ic_go_search_next(ic_search *search, ic_search_candidate *candidate) {
+  return result(ic_search_next(search, candidate));
+}
+
+ic_go_result ic_go_search_candidate_pattern(const ic_search *search, int64_t id, char *buffer, size_t *size) {
+  return result(ic_search_candidate_pattern(search, id, buffer, size));
+}
+
+ic_go_result ic_go_search_tell(ic_search *search, int64_t id, double loss) {
+  return result(ic_search_tell(search, id, loss));
+}
+
+ic_go_result ic_go_search_reject(ic_search *search, int64_t id) {
+  return result(ic_search_reject(search, id));
+}
+
+ic_go_result ic_go_search_release(ic_search *search, int64_t id) {
+  return result(ic_search_release(search, id));
+}
+
+ic_go_result ic_go_search_get_info(const ic_search *search, ic_search_info *info) {
+  return result(ic_search_get_info(search, info));
+}
+
+ic_go_result ic_go_search_accepted(const ic_search *search, char *buffer, size_t *size) {
+  return result(ic_search_accepted(search, buffer, size));
+}
+
+ic_go_result ic_go_search_get_step(const ic_search *search, int32_t step, ic_search_step *info) {
+  return result(ic_search_get_step(search, step, info));
+}
+
+ic_go_result ic_go_search_step_pattern(const ic_search *search, int32_t step, char *buffer, size_t *size) {
+  return result(ic_search_step_pattern(search, step, buffer, size));
+}
+
+ic_go_result ic_go_search_journal(const ic_search *search, int64_t from_byte, char *buffer, size_t *size) {
+  return result(ic_search_journal(search, from_byte, buffer, size));
 }

@@ -42,6 +42,8 @@ ic_go_result ic_go_topk_merge(const ic_topk *topk, const ic_merge_args *args, ui
 ic_go_result ic_go_attention_create(ic_context *context, const ic_attention_desc *desc, ic_attention **out);
 ic_go_result ic_go_attention_workspace_size(const ic_attention *attention, int32_t max_rows, int32_t max_k, size_t *size);
 ic_go_result ic_go_attention_run(const ic_attention *attention, const ic_batch *batch, int32_t row_begin, const ic_index_view *indices, const ic_attention_args *args, void *workspace, size_t workspace_size, uintptr_t stream);
+ic_go_result ic_go_attention_mass_workspace_size(const ic_attention *attention, int32_t max_rows, int32_t max_k, size_t *size);
+ic_go_result ic_go_attention_mass(const ic_attention *attention, const ic_batch *batch, int32_t row_begin, const ic_index_view *indices, const ic_mass_args *args, void *workspace, size_t workspace_size, uintptr_t stream);
 ic_go_result ic_go_cache_memory_size(const ic_cache_desc *desc, size_t *size);
 ic_go_result ic_go_cache_create(ic_context *context, const ic_cache_desc *desc, ic_cache **out);
 ic_go_result ic_go_cache_begin(ic_cache *cache, const ic_batch *batch);
@@ -60,5 +62,16 @@ ic_go_result ic_go_cache_export_size(const ic_cache *cache, int32_t num_rows, ui
 ic_go_result ic_go_cache_export(ic_cache *cache, int32_t source_layer, uint32_t flags, int32_t location, void *buffer, size_t size, uintptr_t stream);
 ic_go_result ic_go_cache_import(ic_cache *cache, int32_t publish_layer, uint32_t flags, const void *buffer, size_t size, ic_export_header *header, uintptr_t stream);
 ic_go_result ic_go_index_overlap(ic_context *context, const ic_index_view *a, const ic_index_view *b, const ic_overlap_args *out, uintptr_t stream);
+ic_go_result ic_go_search_create(const ic_search_desc *desc, ic_search **out);
+ic_go_result ic_go_search_next(ic_search *search, ic_search_candidate *candidate);
+ic_go_result ic_go_search_candidate_pattern(const ic_search *search, int64_t id, char *buffer, size_t *size);
+ic_go_result ic_go_search_tell(ic_search *search, int64_t id, double loss);
+ic_go_result ic_go_search_reject(ic_search *search, int64_t id);
+ic_go_result ic_go_search_release(ic_search *search, int64_t id);
+ic_go_result ic_go_search_get_info(const ic_search *search, ic_search_info *info);
+ic_go_result ic_go_search_accepted(const ic_search *search, char *buffer, size_t *size);
+ic_go_result ic_go_search_get_step(const ic_search *search, int32_t step, ic_search_step *info);
+ic_go_result ic_go_search_step_pattern(const ic_search *search, int32_t step, char *buffer, size_t *size);
+ic_go_result ic_go_search_journal(const ic_search *search, int64_t from_byte, char *buffer, size_t *size);
 
 #endif

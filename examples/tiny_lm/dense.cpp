@@ -101,14 +101,18 @@ void project_indexer_inputs(const LayerWeights &w, const RowBlock &rows, Activat
       a->normed.middleRows(rows.begin, rows.count) * w.index_k_w.transpose();
 }
 
-void finish_layer(const ModelConfig &c, const LayerWeights &w, const RowBlock &rows, Activations *a) {
-  auto hidden = a->hidden.middleRows(rows.begin, rows.count);
-  const auto latent = a->latent_out.middleRows(rows.begin, rows.count);
-  Matrix values(rows.count, c.num_heads * c.value_dim);
+Matrix project_values(const ModelConfig &c, const LayerWeights &w, const Eigen::Ref<const Matrix> &latent) {
+  Matrix values(latent.rows(), c.num_heads * c.value_dim);
   for (int head = 0; head < c.num_heads; ++head) {
     values.middleCols(head * c.value_dim, c.value_dim).noalias() =
         latent.middleCols(head * c.kv_rank, c.kv_rank) * w.up_value[static_cast<size_t>(head)].transpose();
   }
+  return values;
+}
+
+void finish_layer(const ModelConfig &c, const LayerWeights &w, const RowBlock &rows, Activations *a) {
+  auto hidden = a->hidden.middleRows(rows.begin, rows.count);
+  const Matrix values = project_values(c, w, a->latent_out.middleRows(rows.begin, rows.count));
   hidden.noalias() += values * w.output.transpose();
 
   Matrix normed(rows.count, c.hidden);

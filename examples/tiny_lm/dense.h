@@ -46,6 +46,10 @@ void project_attention_inputs(const ModelConfig &config, const LayerWeights &w, 
 /// normed, q_low -> index_q, index_k_w. Only a Full layer needs this.
 void project_indexer_inputs(const LayerWeights &w, const RowBlock &rows, Activations *a);
 
+/// Rows of latent_out -> the values of all heads, [rows, num_heads * value_dim]: what leaves attention in front of the
+/// output projection.
+Matrix project_values(const ModelConfig &config, const LayerWeights &w, const Eigen::Ref<const Matrix> &latent);
+
 /// latent_out -> hidden: value projection, output projection, MLP, both residuals
 void finish_layer(const ModelConfig &config, const LayerWeights &w, const RowBlock &rows, Activations *a);
 

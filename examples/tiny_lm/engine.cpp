@@ -30,10 +30,11 @@ class Timer {
 
 Engine::Engine(const Model &model, const std::string &pattern, Device *device, ThreadPool *pool, EngineOptions options)
     : model_(model),
+      pattern_(pattern),
       device_(*device),
       pool_(*pool),
       options_(std::move(options)),
-      library_(model.config, pattern, options_.max_tokens, device),
+      library_(model.config, pattern, options_.max_tokens, options_.num_slots, device),
       rope_(device, options_.max_tokens, model.config.rope_dim, model.config.rope_theta),
       a_(device, model.config, options_.max_tokens),
       ready_q_(device->memory(sizeof(float) * static_cast<size_t>(a_.index_q.size()), Reach::kLibrary)),
@@ -94,17 +95,82 @@ void Engine::for_row_blocks(int count, const std::function<void(const RowBlock &
   });
 }
 
-Eigen::Ref<const Matrix> Engine::feed(const uint8_t *bytes, int count) {
+Eigen::Ref<const Matrix> Engine::feed(const uint8_t *bytes, int count, Trace *trace) {
   if (count < 0 || count > options_.max_tokens - num_tokens_) {
     throw Error(kExitFailure, "a sequence of " + std::to_string(num_tokens_) + " tokens cannot grow by " +
                                   std::to_string(count) + "; it may hold " + std::to_string(options_.max_tokens));
   }
+  if (trace != nullptr) {
+    if (num_tokens_ != 0) throw Error(kExitFailure, "a trace begins with the first token of a sequence");
+    const auto layers = static_cast<size_t>(model_.config.num_layers);
+    *trace = {pattern_, std::vector<Matrix>(layers), std::vector<std::vector<uint64_t>>(layers)};
+  }
   begin(count);
   for_row_blocks(count, [&](const RowBlock &rows) { embed(model_, bytes, rows, &a_); });
-  for (int layer = 0; layer < model_.config.num_layers; ++layer) run_layer(layer, count);
+  run_layers(0, count, trace);
+  return a_.logits.topRows(count);
+}
+
+Eigen::Ref<const Matrix> Engine::resume(const Trace &trace, int first_layer) {
+  take_up(trace, first_layer);
+  const auto count = static_cast<int>(trace.inputs.front().rows());
+  run_layers(first_layer, count, nullptr);
+  return a_.logits.topRows(count);
+}
+
+Eigen::Ref<const Matrix> Engine::retrace(Trace *trace, int first_layer) {
+  take_up(*trace, first_layer);
+  const auto count = static_cast<int>(trace->inputs.front().rows());
+  run_layers(first_layer, count, trace);
+  trace->pattern = pattern_;
+  return a_.logits.topRows(count);
+}
+
+// The same hand-over as at a pipeline cut: activations, and the indices that the first layer behind it shares.
+void Engine::take_up(const Trace &trace, int first_layer) {
+  const int layers = model_.config.num_layers;
+  if (first_layer < 0 || first_layer >= layers) {
+    throw Error(kExitUsage,
+                "first layer is " + std::to_string(first_layer) + "; allowed: 0 to " + std::to_string(layers - 1));
+  }
+  const auto first = static_cast<size_t>(first_layer);
+  if (trace.pattern.compare(0, first, pattern_, 0, first) != 0) {
+    throw Error(kExitUsage, "first layer is " + std::to_string(first_layer) + ", but " + pattern_ + " and " +
+                                trace.pattern + " differ in front of it");
+  }
+  restart();
+  begin(static_cast<int>(trace.inputs[first].rows()));
+  a_.hidden.topRows(trace.inputs[first].rows()) = trace.inputs[first];
+
+  int32_t source = -1;
+  if (first_layer > 0) check(ic_schedule_get_cut(library_.schedule.get(), first_layer, &source));
+  if (source == -1) return;  // a Full layer
+  const std::vector<uint64_t> &block = trace.publications[static_cast<size_t>(source)];
+  // Another schedule made it, but one that is the same up to here.
+  check(ic_cache_import(library_.cache.get(), source, IC_IMPORT_ANY_SCHEDULE, block.data(),
+                        block.size() * sizeof(uint64_t), nullptr, device_.stream()));
+}
+
+void Engine::run_layers(int first_layer, int count, Trace *trace) {
+  for (int layer = first_layer; layer < model_.config.num_layers; ++layer) {
+    const auto l = static_cast<size_t>(layer);
+    if (trace != nullptr) trace->inputs[l] = a_.hidden.topRows(count);
+    run_layer(layer, count);
+    if (trace != nullptr) export_indices(layer, &trace->publications[l]);
+  }
   for_row_blocks(count, [&](const RowBlock &rows) { project_logits(model_, rows, &a_); });
   num_tokens_ += count;
-  return a_.logits.topRows(count);
+}
+
+void Engine::export_indices(int layer, std::vector<uint64_t> *block) {
+  block->clear();
+  if (!keys_[static_cast<size_t>(layer)].full) return;
+  size_t bytes = 0;
+  check(ic_cache_export_size(library_.cache.get(), batch_.num_rows, 0, &bytes));
+  block->resize((bytes + sizeof(uint64_t) - 1) / sizeof(uint64_t));
+  check(ic_cache_export(library_.cache.get(), layer, 0, IC_MEMORY_HOST, block->data(), block->size() * sizeof(uint64_t),
+                        device_.stream()));
+  device_.wait();
 }
 
 // What all layers of this forward share: who the rows are and which keys they may see.
@@ -153,6 +219,7 @@ void Engine::run_layer(int layer, int count) {
     check(ic_forward(library_.cache.get(), &args, nullptr, device_.stream()));
     device_.wait();
   }
+  if (options_.inspect_attention) options_.inspect_attention({layer, &library_, &batch_, &attention});
 
   for_row_blocks(count, [&](const RowBlock &rows) { finish_layer(c, w, rows, &a_); });
 }

@@ -54,19 +54,24 @@ std::vector<Window> read_recall_windows(const std::string &path) {
   return windows;
 }
 
+std::vector<double> position_losses(const Eigen::Ref<const Matrix> &logits, const uint8_t *targets) {
+  std::vector<double> losses;
+  for (Eigen::Index r = 0; r < logits.rows(); ++r) {
+    const float largest = logits.row(r).maxCoeff();
+    const float sum = (logits.row(r).array() - largest).exp().sum();
+    const float target = logits(r, targets[r]);
+    losses.push_back(std::log(static_cast<double>(sum)) + largest - target);
+  }
+  return losses;
+}
+
 std::vector<double> window_losses(Engine *engine, const Window &window, const std::function<int(int)> &chunk) {
   std::vector<double> losses;
   engine->restart();
   for (int begin = 0; begin < kWindow;) {
     const int count = chunk(kWindow - begin);
-    const Eigen::Ref<const Matrix> logits = engine->feed(window.data() + begin, count);
-    const uint8_t *targets = window.data() + begin + 1;
-    for (int r = 0; r < count; ++r) {
-      const float largest = logits.row(r).maxCoeff();
-      const float sum = (logits.row(r).array() - largest).exp().sum();
-      const float target = logits(r, targets[r]);
-      losses.push_back(std::log(static_cast<double>(sum)) + largest - target);
-    }
+    const auto part = position_losses(engine->feed(window.data() + begin, count), window.data() + begin + 1);
+    losses.insert(losses.end(), part.begin(), part.end());
     begin += count;
   }
   return losses;

@@ -42,6 +42,9 @@ struct Evaluation {
   EngineStats stats;
 };
 
+/// Loss of every row of logits, in nats; targets[i] is the byte that row i should have foretold.
+std::vector<double> position_losses(const Eigen::Ref<const Matrix> &logits, const uint8_t *targets);
+
 /// Loss of every position of a window, in nats. `chunk` says how many tokens are fed at once, given how many are left.
 std::vector<double> window_losses(
     Engine *engine, const Window &window, const std::function<int(int left)> &chunk = [](int left) { return left; });

@@ -39,13 +39,14 @@ Owner<ic_attention> create_attention(ic_context *context, const ModelConfig &con
   return Owner<ic_attention>(handle);
 }
 
-Owner<ic_cache> create_cache(const Library &library, int max_rows) {
+Owner<ic_cache> create_cache(const Library &library, int max_rows, int num_slots) {
   ic_cache_desc desc = IC_CACHE_DESC_INIT;
   desc.schedule = library.schedule.get();
   desc.indexer = library.indexer.get();
   desc.topk = library.topk.get();
   desc.attention = library.attention.get();
   desc.max_rows = max_rows;
+  desc.num_slots = num_slots;
   ic_cache *handle = nullptr;
   check(ic_cache_create(library.device.context(), &desc, &handle));
   return Owner<ic_cache>(handle);
@@ -64,13 +65,14 @@ Owner<ic_schedule> create_schedule(const ModelConfig &config, const std::string 
   return Owner<ic_schedule>(handle);
 }
 
-Library::Library(const ModelConfig &config, const std::string &pattern, int max_tokens, Device *device_of_all)
+Library::Library(const ModelConfig &config, const std::string &pattern, int max_tokens, int num_slots,
+                 Device *device_of_all)
     : device(*device_of_all),
       schedule(create_schedule(config, pattern)),
       indexer(create_indexer(device.context(), config)),
       topk(create_topk(device.context(), config)),
       attention(create_attention(device.context(), config)),
-      cache(create_cache(*this, max_tokens)) {
+      cache(create_cache(*this, max_tokens, num_slots)) {
   size_t forward_size = 0;
   size_t attention_size = 0;
   check(ic_forward_workspace_size(cache.get(), max_tokens, max_tokens, &forward_size));

@@ -18,8 +18,9 @@ Owner<ic_schedule> create_schedule(const ModelConfig &config, const std::string 
 
 /// Everything that is made once. Handles may be destroyed in any order: each keeps alive what it was made from.
 struct Library {
-  /// On the device's context. Throws Error; kExitPattern when the schedule is refused.
-  Library(const ModelConfig &config, const std::string &pattern, int max_tokens, Device *device);
+  /// On the device's context. num_slots: how many layers' indices the cache holds at once. Throws Error; kExitPattern
+  /// when the schedule is refused.
+  Library(const ModelConfig &config, const std::string &pattern, int max_tokens, int num_slots, Device *device);
 
   bool is_full(int layer) const;
 

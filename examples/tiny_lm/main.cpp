@@ -3,8 +3,10 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "calibration.h"
 #include "device.h"
 #include "engine.h"
 #include "error.h"
@@ -13,9 +15,23 @@
 #include "options.h"
 #include "report.h"
 #include "schedules.h"
+#include "serve.h"
 
 namespace tiny_lm {
 namespace {
+
+std::vector<Window> chosen(const std::vector<Window> &windows, const std::vector<int> &rows, const char *option,
+                           const std::string &path) {
+  std::vector<Window> result;
+  for (const int row : rows) {
+    if (static_cast<size_t>(row) >= windows.size()) {
+      throw Error(kExitLength, std::string(option) + " names row " + std::to_string(row) + "; " + path +
+                                   " has rows 0 to " + std::to_string(windows.size() - 1));
+    }
+    result.push_back(windows[static_cast<size_t>(row)]);
+  }
+  return result;
+}
 
 Corpus read_corpus(const Options &options) {
   Corpus corpus;
@@ -29,7 +45,14 @@ Corpus read_corpus(const Options &options) {
     }
     corpus.text.resize(rows);
   }
-  if (!options.text) corpus.recall = read_recall_windows(options.model + "/recall.bin");
+  if (options.text_rows) corpus.text = chosen(corpus.text, *options.text_rows, "--text-rows", path);
+  if (!options.text) {
+    const std::string recall = options.model + "/recall.bin";
+    corpus.recall = read_recall_windows(recall);
+    if (options.recall_rows) corpus.recall = chosen(corpus.recall, *options.recall_rows, "--recall-rows", recall);
+  }
+  if (corpus.text.empty() && !options.serve) throw Error(kExitUsage, "--text-rows none goes with --serve");
+  if (corpus.text.empty() && corpus.recall.empty()) throw Error(kExitUsage, "no rows are left to run");
   return corpus;
 }
 
@@ -52,6 +75,16 @@ int run_program(const std::vector<std::string> &arguments) {
   if (options.pattern) schedules = {{"", options.pattern->c_str()}};
 
   const Model model = load_model(options.model);
+  if (options.serve) {
+    const Corpus corpus = read_corpus(options);
+    ThreadPool pool(options.threads);
+    const std::unique_ptr<Device> device = open_device(options.device, model.config, &pool);
+    std::fprintf(stderr, "tiny_lm: %zu rows of text, %zu of recall, on %s (%s)\n", corpus.text.size(),
+                 corpus.recall.size(), device->backend(), device->name().c_str());
+    Calibration calibration(model, corpus, device.get(), &pool);
+    serve(&calibration, std::cin, std::cout);
+    return kExitOk;
+  }
   for (const NamedSchedule &schedule : schedules) create_schedule(model.config, schedule.pattern);
   const Corpus corpus = read_corpus(options);
   ThreadPool pool(options.threads);

@@ -18,6 +18,37 @@ int parse_count(const std::string &option, const std::string &text, int largest)
   return value;
 }
 
+/// "0-2,5": numbers and ranges, ascending; "none": no rows.
+std::vector<int> parse_rows(const std::string &option, const std::string &text) {
+  constexpr int kMost = 1 << 20;
+  const Error wrong(kExitUsage, option + " is \"" + text +
+                                    "\"; allowed: none, or ascending row numbers and ranges from 0 to " +
+                                    std::to_string(kMost - 1) + " such as 0-2,5");
+  std::vector<int> rows;
+  if (text == "none") return rows;
+  const char *at = text.data();
+  const char *const end = at + text.size();
+  const auto number = [&] {
+    int value = -1;
+    const auto [behind, error] = std::from_chars(at, end, value);
+    if (error != std::errc{} || value < 0 || value >= kMost) throw wrong;
+    at = behind;
+    return value;
+  };
+  for (;;) {
+    const int first = number();
+    int last = first;
+    if (at != end && *at == '-') {
+      ++at;
+      last = number();
+    }
+    if (last < first || (!rows.empty() && first <= rows.back())) throw wrong;
+    for (int row = first; row <= last; ++row) rows.push_back(row);
+    if (at == end) return rows;
+    if (*at++ != ',') throw wrong;
+  }
+}
+
 }  // namespace
 
 DeviceChoice parse_device(const std::string &option, const std::string &text) {
@@ -37,6 +68,9 @@ Shared indexer layers, through libindexcache. Without --pattern: the five schedu
                   the bytes 2048*i to 2048*i+2047, the target of each byte is the next one. What is left at the end is
                   not used, a file of fewer than 2049 bytes is refused
   --rows N        only the first N windows of text
+  --text-rows L   only these windows of text, numbers and ranges from 0: 0-2,5; or none
+  --recall-rows L only these rows of recall.bin, or none
+  --serve         an engine for the pattern search: answers JSON requests, one a line, on standard input and output
   --json          exactly one JSON object on standard output; everything else goes to standard error
   --threads N     threads, 1 to 1024; default: as many as the machine has
   --device D      where indexer, top-k, index cache and attention run: cuda, cpu, or auto (default: the first GPU that
@@ -79,6 +113,12 @@ Options parse_options(const std::vector<std::string> &arguments) {
       options.text = value();
     } else if (name == "--rows") {
       options.rows = parse_count(name, value(), 1 << 20);
+    } else if (name == "--text-rows") {
+      options.text_rows = parse_rows(name, value());
+    } else if (name == "--recall-rows") {
+      options.recall_rows = parse_rows(name, value());
+    } else if (name == "--serve") {
+      flag(&options.serve);
     } else if (name == "--threads") {
       options.threads = parse_count(name, value(), 1024);
     } else if (name == "--device" || name == "--backend") {
@@ -88,6 +128,13 @@ Options parse_options(const std::vector<std::string> &arguments) {
     } else {
       throw Error(kExitUsage, "\"" + arguments[i] + "\" is not an option; --help lists them");
     }
+  }
+  if (options.rows && options.text_rows) throw Error(kExitUsage, "--rows and --text-rows exclude each other");
+  if (options.text && options.recall_rows) {
+    throw Error(kExitUsage, "--recall-rows goes with the model's own text, not with --text");
+  }
+  if (options.serve && (options.pattern || options.json || options.list)) {
+    throw Error(kExitUsage, "--serve takes patterns from its requests: no --pattern, --json or --list");
   }
   return options;
 }

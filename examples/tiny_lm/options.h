@@ -11,13 +11,16 @@
 namespace tiny_lm {
 
 struct Options {
-  std::optional<std::string> pattern;  ///< none: the five named schedules
-  std::optional<std::string> text;     ///< none: the model's own text and recall rows
-  std::optional<int> rows;             ///< none: all windows
+  std::optional<std::string> pattern;           ///< none: the five named schedules
+  std::optional<std::string> text;              ///< none: the model's own text and recall rows
+  std::optional<int> rows;                      ///< the first windows of text; none: as text_rows say
+  std::optional<std::vector<int>> text_rows;    ///< windows of text, ascending; none: all
+  std::optional<std::vector<int>> recall_rows;  ///< rows of recall.bin, ascending; none: all
   DeviceChoice device = DeviceChoice::kAuto;
   int threads = 0;    ///< 0: as many as the machine has
   std::string model;  ///< folder of the checkpoint
   bool json = false;
+  bool serve = false;
   bool list = false;
   bool help = false;
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// ic_attention_*: creation, and attention alone.
+// ic_attention_*: creation, attention alone, and its mass.
 #include <cmath>
 
 #include "capi/guard.h"
@@ -42,6 +42,32 @@ void check(const ic_attention_desc &desc, const Backend &backend) {
     fail(IC_ERROR_UNSUPPORTED, "desc->kv_dtype is %s; this backend has no attention for it", dtype_name(desc.kv_dtype));
 }
 
+/// The batch of a call on indices that are not from a cache; without one, as many rows as there are lists.
+Batch read_rows(const ic_batch *batch, int32_t row_begin, const ic_index_view &view) {
+  Batch rows;
+  if (batch != nullptr) {
+    rows = read_batch(batch, INT32_MAX);
+  } else {
+    if (view.kind != IC_INDEX_SLOT) fail(IC_ERROR_NULL_POINTER, "batch is NULL; logical indices need one");
+    rows.num_rows = view.num_rows;
+    rows.num_seqs = 1;
+  }
+  require_range(row_begin, 0, batch == nullptr ? 0 : rows.num_rows, "row_begin");
+  if (view.num_rows > rows.num_rows - row_begin)
+    fail(IC_ERROR_INVALID_ARGUMENT, "indices->num_rows is %d from row %d; the batch has %d rows", view.num_rows,
+         row_begin, rows.num_rows);
+  return rows;
+}
+
+void set_lists(AttendParams *params, const Batch &batch, int32_t row_begin, const ic_index_view &view) {
+  params->rows = batch.rows({row_begin, view.num_rows}, nullptr);
+  params->indices = view.indices;
+  params->index_stride = view.row_stride;
+  params->lengths = view.lengths;
+  params->num_indices = view.k;
+  params->slots = view.kind == IC_INDEX_SLOT ? 1 : 0;
+}
+
 AttendLimits limits_of(const ic_attention &attention, int32_t max_rows, int32_t max_k) noexcept {
   return {max_rows, attention.num_heads, attention.d_latent, attention.d_rope, attention.kv_dtype, max_k};
 }
@@ -80,29 +106,43 @@ extern "C" ic_status ic_attention_run(const ic_attention *attention, const ic_ba
     Backend &backend = *attention->context->backend;
     const ic_index_view view = read_index_view(indices, "indices");
     require_stream(backend, stream);
-    Batch rows;
-    if (batch != nullptr) {
-      rows = read_batch(batch, INT32_MAX);
-    } else {
-      if (view.kind != IC_INDEX_SLOT) fail(IC_ERROR_NULL_POINTER, "batch is NULL; logical indices need one");
-      rows.num_rows = view.num_rows;
-      rows.num_seqs = 1;
-    }
-    require_range(row_begin, 0, batch == nullptr ? 0 : rows.num_rows, "row_begin");
-    if (view.num_rows > rows.num_rows - row_begin)
-      fail(IC_ERROR_INVALID_ARGUMENT, "indices->num_rows is %d from row %d; the batch has %d rows", view.num_rows,
-           row_begin, rows.num_rows);
+    const Batch rows = read_rows(batch, row_begin, view);
     AttendParams params = read_attention_args(args, *attention, rows, "args", "args->kv");
-    params.rows = rows.rows({row_begin, view.num_rows}, nullptr);
-    params.indices = view.indices;
-    params.index_stride = view.row_stride;
-    params.lengths = view.lengths;
-    params.num_indices = view.k;
-    params.slots = view.kind == IC_INDEX_SLOT ? 1 : 0;
+    set_lists(&params, rows, row_begin, view);
     const size_t needed = backend.attend_workspace_size(limits_of(*attention, view.num_rows, view.k));
     require_workspace(workspace, workspace_size, needed, "workspace");
     params.workspace = workspace;
     params.workspace_size = workspace_size;
     if (view.num_rows > 0) backend.attend(params, stream);
+  });
+}
+
+extern "C" ic_status ic_attention_mass_workspace_size(const ic_attention *attention, int32_t max_rows, int32_t max_k,
+                                                      size_t *size) {
+  return guarded([&] {
+    require_pointer(attention, "attention");
+    require_array(size, alignof(size_t), "size");
+    require_range(max_rows, 0, INT32_MAX, "max_rows");
+    require_range(max_k, 1, 1 << 24, "max_k");
+    *size = attention->context->backend->attention_mass_workspace_size(limits_of(*attention, max_rows, max_k));
+  });
+}
+
+extern "C" ic_status ic_attention_mass(const ic_attention *attention, const ic_batch *batch, int32_t row_begin,
+                                       const ic_index_view *indices, const ic_mass_args *args, void *workspace,
+                                       size_t workspace_size, ic_stream stream) {
+  return guarded([&] {
+    require_pointer(attention, "attention");
+    Backend &backend = *attention->context->backend;
+    const ic_index_view view = read_index_view(indices, "indices");
+    require_stream(backend, stream);
+    const Batch rows = read_rows(batch, row_begin, view);
+    AttentionMassParams params = read_mass_args(args, *attention, rows, view.k, "args", "args->kv");
+    set_lists(&params.attend, rows, row_begin, view);
+    const size_t needed = backend.attention_mass_workspace_size(limits_of(*attention, view.num_rows, view.k));
+    require_workspace(workspace, workspace_size, needed, "workspace");
+    params.attend.workspace = workspace;
+    params.attend.workspace_size = workspace_size;
+    if (view.num_rows > 0) backend.attention_mass(params, stream);
   });
 }

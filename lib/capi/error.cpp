@@ -87,6 +87,10 @@ extern "C" const char *ic_status_string(ic_status status) {
       return "IC_ERROR_SCHEDULE_HASH: the block was made under another schedule";
     case IC_ERROR_NUMERICS:
       return "IC_ERROR_NUMERICS: the block was made by another arithmetic";
+    case IC_ERROR_ALREADY_TOLD:
+      return "IC_ERROR_ALREADY_TOLD: the candidate has another answer already";
+    case IC_ERROR_JOURNAL:
+      return "IC_ERROR_JOURNAL: the journal was written under another desc";
     case IC_ERROR_CUDA_NOT_BUILT:
       return "IC_ERROR_CUDA_NOT_BUILT: the library was built without CUDA";
     case IC_ERROR_CUDA_NO_DRIVER:

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Indices leaving their place: remap, compact, export, import, overlap.
+#include <cstddef>
 #include <cstring>
 
 #include "capi/guard.h"
@@ -208,7 +209,7 @@ extern "C" ic_status ic_index_overlap(ic_context *context, const ic_index_view *
     require_stream(*context->backend, stream);
     const ic_index_view left = read_index_view(a, "a");
     const ic_index_view right = read_index_view(b, "b");
-    const ic_overlap_args given = read_struct(out, "out");
+    const ic_overlap_args given = read_struct(out, "out", offsetof(ic_overlap_args, mass));
     if (left.num_rows != right.num_rows)
       fail(IC_ERROR_INVALID_ARGUMENT, "a has %d rows and b has %d; they must be equal", left.num_rows, right.num_rows);
     if (left.kind != IC_INDEX_LOGICAL || right.kind != IC_INDEX_LOGICAL)
@@ -217,6 +218,10 @@ extern "C" ic_status ic_index_overlap(ic_context *context, const ic_index_view *
     require_aligned(given.intersection, 4, "out->intersection");
     require_aligned(given.recall, 4, "out->recall");
     require_aligned(given.jaccard, 4, "out->jaccard");
+    require_aligned(given.mass, 4, "out->mass");
+    require_aligned(given.mass_recall, 4, "out->mass_recall");
+    if (given.mass_recall != nullptr && given.mass == nullptr)
+      fail(IC_ERROR_NULL_POINTER, "out->mass is NULL; out->mass_recall needs it");
     OverlapParams params{};
     params.a = left.indices;
     params.a_stride = left.row_stride;
@@ -230,6 +235,9 @@ extern "C" ic_status ic_index_overlap(ic_context *context, const ic_index_view *
     params.intersection = given.intersection;
     params.recall = given.recall;
     params.jaccard = given.jaccard;
+    params.mass_recall = given.mass_recall;
+    params.mass = given.mass;
+    params.mass_stride = resolve_stride(given.mass_row_stride, left.k, "out->mass_row_stride");
     if (left.num_rows > 0) context->backend->overlap(params, stream);
   });
 }

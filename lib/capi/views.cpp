@@ -93,20 +93,19 @@ PoolView read_index_keys(const ic_pool *pool, const ic_indexer &indexer, const B
   return pool_view(read_struct(pool, name), index_key_layout(indexer.head_dim, indexer.dtype), batch, name);
 }
 
-AttendParams read_attention_args(const ic_attention_args *args, const ic_attention &attention, const Batch &batch,
-                                 const char *name, const char *kv_name) {
-  const ic_attention_args given = read_struct(args, name);
+namespace {
+
+/// What attention reads: queries, pool and sink. The arguments' structs have the same fields for that.
+template <class Args>
+AttendParams read_attention_inputs(const Args &given, const ic_attention &attention, const Batch &batch,
+                                   const char *name, const char *kv_name) {
   const int64_t q_width = int64_t{attention.num_heads} * (attention.d_latent + attention.d_rope);
-  const int64_t out_width = int64_t{attention.num_heads} * attention.d_latent;
   require_array(given.q, static_cast<size_t>(dtype_bytes(attention.q_dtype)), {name, "q"});
-  require_array(given.out, static_cast<size_t>(dtype_bytes(attention.out_dtype)), {name, "out"});
   require_aligned(given.sink, 4, {name, "sink"});
-  require_aligned(given.lse, 4, {name, "lse"});
   AttendParams params{};
   params.q = given.q;
   params.q_row_stride = resolve_stride(given.q_row_stride, q_width, {name, "q_row_stride"});
   params.q_dtype = attention.q_dtype;
-  params.out_dtype = attention.out_dtype;
   params.kv = pool_view(read_struct(given.kv, kv_name),
                         kv_layout(attention.d_latent, attention.d_rope, attention.kv_dtype), batch, kv_name);
   params.kv_dtype = attention.kv_dtype;
@@ -115,10 +114,34 @@ AttendParams read_attention_args(const ic_attention_args *args, const ic_attenti
   params.d_rope = attention.d_rope;
   params.softmax_scale = attention.softmax_scale;
   params.sink = given.sink;
+  return params;
+}
+
+}  // namespace
+
+AttendParams read_attention_args(const ic_attention_args *args, const ic_attention &attention, const Batch &batch,
+                                 const char *name, const char *kv_name) {
+  const ic_attention_args given = read_struct(args, name);
+  const int64_t out_width = int64_t{attention.num_heads} * attention.d_latent;
+  AttendParams params = read_attention_inputs(given, attention, batch, name, kv_name);
+  require_array(given.out, static_cast<size_t>(dtype_bytes(attention.out_dtype)), {name, "out"});
+  require_aligned(given.lse, 4, {name, "lse"});
+  params.out_dtype = attention.out_dtype;
   params.out = given.out;
   params.out_row_stride = resolve_stride(given.out_row_stride, out_width, {name, "out_row_stride"});
   params.lse = given.lse;
   params.lse_row_stride = resolve_stride(given.lse_row_stride, attention.num_heads, {name, "lse_row_stride"});
+  return params;
+}
+
+AttentionMassParams read_mass_args(const ic_mass_args *args, const ic_attention &attention, const Batch &batch,
+                                   int32_t k, const char *name, const char *kv_name) {
+  const ic_mass_args given = read_struct(args, name);
+  AttentionMassParams params{};
+  params.attend = read_attention_inputs(given, attention, batch, name, kv_name);
+  require_array(given.mass, 4, {name, "mass"});
+  params.mass = given.mass;
+  params.mass_row_stride = resolve_stride(given.mass_row_stride, k, {name, "mass_row_stride"});
   return params;
 }
 

@@ -27,6 +27,10 @@ PoolView read_index_keys(const ic_pool *pool, const ic_indexer &indexer, const B
 AttendParams read_attention_args(const ic_attention_args *args, const ic_attention &attention, const Batch &batch,
                                  const char *name, const char *kv_name);
 
+/// All of AttentionMassParams but rows, indices and workspace. k: of the indices.
+AttentionMassParams read_mass_args(const ic_mass_args *args, const ic_attention &attention, const Batch &batch,
+                                   int32_t k, const char *name, const char *kv_name);
+
 /// A set of indices given by a caller.
 ic_index_view read_index_view(const ic_index_view *view, const char *name);
 

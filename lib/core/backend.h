@@ -61,6 +61,7 @@ class Backend {
   virtual size_t select_workspace_size(int32_t max_rows, int32_t max_end, int32_t k) const = 0;
   virtual size_t merge_workspace_size(int32_t max_rows, int32_t max_parts, int32_t k) const = 0;
   virtual size_t attend_workspace_size(const AttendLimits &limits) const = 0;
+  virtual size_t attention_mass_workspace_size(const AttendLimits &limits) const = 0;
 
   // Asked before an operation changes anything; each fails where the operation could not run.
   virtual void require_stream(Stream stream) const = 0;
@@ -72,6 +73,7 @@ class Backend {
   virtual void select(const SelectParams &params, Stream stream) = 0;
   virtual void merge(const MergeParams &params, Stream stream) = 0;
   virtual void attend(const AttendParams &params, Stream stream) = 0;
+  virtual void attention_mass(const AttentionMassParams &params, Stream stream) = 0;
   virtual void prepare_queries(const PrepareParams &params, Stream stream) = 0;
   virtual void prepare_keys(const PrepareParams &params, Stream stream) = 0;
   virtual void write_keys(const WriteKeysParams &params, Stream stream) = 0;

@@ -150,6 +150,13 @@ struct AttendParams {
   size_t workspace_size;
 };
 
+/// How much of its attention each row gives to every entry of its list.
+struct AttentionMassParams {
+  AttendParams attend;      // out and lse are not looked at
+  float *mass;              // [count, mass_row_stride]; entries [0, num_indices) of every row are written
+  int64_t mass_row_stride;  // elements, >= num_indices
+};
+
 /// Rotary embedding and the other steps between a projection and the indexer (§ Preparation in the header).
 struct PrepareParams {
   const void *x;         // queries [count, num_heads, head_dim]; keys [count, head_dim]; of x_dtype
@@ -271,6 +278,10 @@ struct RemapParams {
   int32_t *out_lengths;  // [count]
 };
 
+/// Order in which masses are added, in fp32: entry j to lane j % kOverlapLanes, ascending; then lane i and i + half of
+/// the lanes, until one is left. Lanes begin with +0.
+inline constexpr int32_t kOverlapLanes = 512;
+
 /// Row-wise comparison of two ascending index sets.
 struct OverlapParams {
   const int32_t *a;  // [count, a_stride]
@@ -286,6 +297,9 @@ struct OverlapParams {
   int32_t *intersection;  // [count]; each output may be null
   float *recall;
   float *jaccard;
+  float *mass_recall;  // sum of the mass of A and B / sum of the mass of A; 1 when that is 0
+  const float *mass;   // [count, mass_stride], one weight per entry of a; read for mass_recall only
+  int64_t mass_stride;
 };
 
 }  // namespace ic

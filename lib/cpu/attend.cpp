@@ -1,29 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Index lists to key addresses, and the division of work of sparse attention; the arithmetic is in isa/attend.inl.
+// The division of work of sparse attention; the arithmetic is in isa/attend.inl.
 #include "cpu/attend.h"
 
 #include <algorithm>
 
 #include "cpu/convert.h"
 #include "cpu/isa/attend_kernels.h"
+#include "cpu/key_list.h"
 #include "cpu/workers.h"
 #include "indexcache.h"
 
 namespace ic::cpu {
 namespace {
 
-constexpr int64_t kFp8TokenBytes = 656;
 constexpr int64_t kTaskFlops = 1000000;  // some microseconds: more than waking a thread costs
 constexpr int64_t kGatherHeads = 12;     // gathering a key costs about as much as this many heads do with it
-
-const AttendKernels &kernels_for(Isa isa) {
-#if defined(__x86_64__)
-  if (isa == Isa::kAvx512) return kAttendKernelsAvx512;
-  if (isa == Isa::kAvx2) return kAttendKernelsAvx2;
-#endif
-  static_cast<void>(isa);
-  return kAttendKernelsPortable;
-}
 
 size_t align256(size_t bytes) { return (bytes + 255) / 256 * 256; }
 
@@ -35,25 +26,11 @@ size_t slice_bytes(int32_t num_heads, int32_t d_latent, int32_t d_rope, int32_t 
   return key_list_bytes(num_indices) + align256(attend_scratch(num_heads, d_latent, d_rope).size * sizeof(float));
 }
 
-// A power of two as a shift; page sizes are nothing else.
-struct PageSize {
-  int shift;
-  int32_t mask;
-};
-PageSize page_size_of(const PoolView &pool) {
-  return {__builtin_ctz(static_cast<uint32_t>(pool.page_tokens)), pool.page_tokens - 1};
-}
-
-int64_t token_bytes_of(const AttendParams &params) {
-  if (params.kv_dtype == IC_DTYPE_E4M3) return kFp8TokenBytes;
-  return int64_t{params.d_latent + params.d_rope} * dtype_bytes(params.kv_dtype);
-}
-
 // The keys that a list names, without what is skipped.
 class KeyList {
  public:
   explicit KeyList(const uint8_t **keys) : keys_(keys) {}
-  void add(const uint8_t *key) { keys_[count_++] = key; }
+  void add(int32_t, const uint8_t *key) { keys_[count_++] = key; }
   void add_fault(uint32_t bits) { faults_ |= bits; }
   int32_t count() const { return count_; }
   uint32_t faults() const { return faults_; }
@@ -64,68 +41,6 @@ class KeyList {
   int32_t count_ = 0;
   uint32_t faults_ = 0;
 };
-
-void list_slots(const AttendParams &params, const int32_t *indices, int32_t count, KeyList &list) {
-  const PoolView &pool = params.kv;
-  const bool paged = pool.page_tokens != 0;
-  const PageSize page = paged ? page_size_of(pool) : PageSize{0, 0};
-  const int64_t token_bytes = token_bytes_of(params);
-  for (int32_t i = 0; i < count; ++i) {
-    const int32_t slot = indices[i];
-    if (slot >= 0 && slot >> page.shift < pool.capacity) {
-      list.add(pool.data + (slot >> page.shift) * pool.stride_bytes + (slot & page.mask) * token_bytes);
-    } else if (slot != -1) {
-      list.add_fault(IC_FAULT_SLOT);
-    }
-  }
-}
-
-void list_paged(const AttendParams &params, int32_t seq, const int32_t *indices, int32_t count, KeyList &list) {
-  const PoolView &pool = params.kv;
-  const PageSize page = page_size_of(pool);
-  const int64_t token_bytes = token_bytes_of(params);
-  const int32_t *table = pool.block_table + seq * pool.block_table_stride;
-  for (int32_t i = 0; i < count; ++i) {
-    const int32_t position = indices[i];
-    const int32_t block = position >> page.shift;
-    if (position < 0 || block >= pool.num_blocks) {
-      if (position < -1) list.add_fault(IC_FAULT_PAGE);
-      continue;
-    }
-    const int32_t number = table[block];
-    if (number >= 0 && number < pool.capacity) {
-      list.add(pool.data + number * pool.stride_bytes + (position & page.mask) * token_bytes);
-    } else if (number != -1) {
-      list.add_fault(IC_FAULT_PAGE);
-    }
-  }
-}
-
-void list_contiguous(const AttendParams &params, int32_t seq, const int32_t *indices, int32_t count, KeyList &list) {
-  const PoolView &pool = params.kv;
-  const int64_t first = pool.key_offsets == nullptr ? 0 : pool.key_offsets[seq];
-  for (int32_t i = 0; i < count; ++i) {
-    const int32_t position = indices[i];
-    int64_t vector = 0;
-    if (position >= 0 && !__builtin_add_overflow(first, int64_t{position}, &vector) && vector >= 0 &&
-        vector < pool.capacity) {
-      list.add(pool.data + vector * pool.stride_bytes);
-    } else if (position != -1) {
-      list.add_fault(IC_FAULT_PAGE);
-    }
-  }
-}
-
-void list_keys(const AttendParams &params, int32_t row, KeyList &list) {
-  const int32_t count = params.lengths == nullptr ? params.num_indices : params.lengths[row];
-  if (count > params.num_indices) return list.add_fault(IC_FAULT_KEY_END);
-  const int32_t *indices = params.indices + row * params.index_stride;
-  if (params.slots != 0) return list_slots(params, indices, count, list);
-  const int32_t seq = params.rows.seq == nullptr ? 0 : params.rows.seq[row];
-  if (seq < 0 || seq >= params.rows.num_seqs) return list.add_fault(IC_FAULT_SEQUENCE);
-  if (params.kv.page_tokens != 0) return list_paged(params, seq, indices, count, list);
-  list_contiguous(params, seq, indices, count, list);
-}
 
 // Work items are (row, group of heads). Groups share no arithmetic, so their number changes no bit.
 struct Division {
@@ -196,6 +111,15 @@ void attend_task(void *data, int64_t index) {
 
 }  // namespace
 
+const AttendKernels &attend_kernels(Isa isa) {
+#if defined(__x86_64__)
+  if (isa == Isa::kAvx512) return kAttendKernelsAvx512;
+  if (isa == Isa::kAvx2) return kAttendKernelsAvx2;
+#endif
+  static_cast<void>(isa);
+  return kAttendKernelsPortable;
+}
+
 size_t attend_workspace_size(const Executor &executor, int32_t num_heads, int32_t d_latent, int32_t d_rope,
                              int32_t num_indices) {
   return static_cast<size_t>(executor.workers->slices()) * slice_bytes(num_heads, d_latent, d_rope, num_indices);
@@ -204,7 +128,7 @@ size_t attend_workspace_size(const Executor &executor, int32_t num_heads, int32_
 void attend(const Executor &executor, const AttendParams &params) {
   if (params.rows.count <= 0) return;
   const Division division = divide(params, executor.workers->slices());
-  Run run{params, kernels_for(executor.isa), division,
+  Run run{params, attend_kernels(executor.isa), division,
           slice_bytes(params.num_heads, params.d_latent, params.d_rope, params.num_indices),
           WorkCounter(int64_t{params.rows.count} * division.groups)};
   executor.workers->run(division.tasks, attend_task, &run);

@@ -10,6 +10,8 @@
 
 namespace ic::cpu {
 
+struct AttendKernels;
+
 /// Bytes of workspace for attend() with rows of up to num_indices indices.
 size_t attend_workspace_size(const Executor &executor, int32_t num_heads, int32_t d_latent, int32_t d_rope,
                              int32_t num_indices);
@@ -24,5 +26,8 @@ size_t attend_workspace_size(const Executor &executor, int32_t num_heads, int32_
 /// A row's bits depend on its query, its keys in list order and the sink alone: not on skipped entries, batch, paging,
 /// threads or instruction level.
 void attend(const Executor &executor, const AttendParams &params);
+
+/// The kernels of a level that this machine runs.
+const AttendKernels &attend_kernels(Isa isa);
 
 }  // namespace ic::cpu

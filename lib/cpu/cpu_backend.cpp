@@ -15,6 +15,7 @@
 #include "core/failure.h"
 #include "core/numerics.h"
 #include "cpu/attend.h"
+#include "cpu/attention_mass.h"
 #include "cpu/executor.h"
 #include "cpu/index_sets.h"
 #include "cpu/prepare.h"
@@ -76,6 +77,10 @@ class CpuBackend final : public Backend {
   size_t attend_workspace_size(const AttendLimits &limits) const override {
     return cpu::attend_workspace_size(executor_, limits.num_heads, limits.d_latent, limits.d_rope, limits.num_indices);
   }
+  size_t attention_mass_workspace_size(const AttendLimits &limits) const override {
+    return cpu::attention_mass_workspace_size(executor_, limits.num_heads, limits.d_latent, limits.d_rope,
+                                              limits.num_indices);
+  }
 
   void require_stream(Stream stream) const override {
     if (stream != nullptr)
@@ -88,6 +93,7 @@ class CpuBackend final : public Backend {
   void select(const SelectParams &params, Stream) override { cpu::select(executor_, params); }
   void merge(const MergeParams &params, Stream) override { cpu::merge(executor_, params); }
   void attend(const AttendParams &params, Stream) override { cpu::attend(executor_, params); }
+  void attention_mass(const AttentionMassParams &params, Stream) override { cpu::attention_mass(executor_, params); }
   void prepare_queries(const PrepareParams &params, Stream) override { cpu::prepare_queries(executor_, params); }
   void prepare_keys(const PrepareParams &params, Stream) override { cpu::prepare_keys(executor_, params); }
   void write_keys(const WriteKeysParams &params, Stream) override { cpu::write_keys(executor_, params); }

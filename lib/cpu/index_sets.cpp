@@ -41,6 +41,27 @@ uint64_t stamp_of(int32_t source_layer, uint32_t epoch) noexcept {
   return static_cast<uint64_t>(static_cast<uint32_t>(source_layer)) << 32 | epoch;
 }
 
+/// Adds the lanes up; they are not needed any more.
+float add_lanes(float (&lanes)[kOverlapLanes]) noexcept {
+  for (int32_t half = kOverlapLanes / 2; half > 0; half /= 2)
+    for (int32_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  return lanes[0];
+}
+
+/// The part of A's mass that lies on B; both lists ascend.
+float mass_recall(const float *mass, const int32_t *a, int32_t a_count, const int32_t *b, int32_t b_count) noexcept {
+  float all[kOverlapLanes] = {};
+  float common[kOverlapLanes] = {};
+  int32_t j = 0;
+  for (int32_t i = 0; i < a_count; ++i) {
+    while (j < b_count && b[j] < a[i]) ++j;
+    all[i % kOverlapLanes] += mass[i];
+    if (j < b_count && b[j] == a[i]) common[i % kOverlapLanes] += mass[i];
+  }
+  const float total = add_lanes(all);
+  return total == 0.0f ? 1.0f : add_lanes(common) / total;
+}
+
 }  // namespace
 
 void stamp(const StampParams &params) {
@@ -170,6 +191,8 @@ void overlap(const Executor &executor, const OverlapParams &params) {
       params.recall[row] = a_count == 0 ? 1.0f : static_cast<float>(common) / static_cast<float>(a_count);
     if (params.jaccard != nullptr)
       params.jaccard[row] = either == 0 ? 1.0f : static_cast<float>(common) / static_cast<float>(either);
+    if (params.mass_recall != nullptr)
+      params.mass_recall[row] = mass_recall(params.mass + row * params.mass_stride, a, a_count, b, b_count);
   });
 }
 

@@ -108,6 +108,7 @@ CudaBackend::CudaBackend(const CudaOptions &options)
   IC_CUDA_CHECK(load_select());
   IC_CUDA_CHECK(load_merge());
   IC_CUDA_CHECK(load_attend());
+  IC_CUDA_CHECK(load_attention_mass());
   IC_CUDA_CHECK(load_index_sets());
   IC_CUDA_CHECK(load_overlap());
   IC_CUDA_CHECK(load_transport());
@@ -189,6 +190,9 @@ size_t CudaBackend::merge_workspace_size(int32_t max_rows, int32_t max_parts, in
 }
 size_t CudaBackend::attend_workspace_size(const AttendLimits &limits) const {
   return attend_workspace_bytes(limits, limits_);
+}
+size_t CudaBackend::attention_mass_workspace_size(const AttendLimits &limits) const {
+  return attention_mass_workspace_bytes(limits);
 }
 
 void CudaBackend::require_stream(Stream stream) const {
@@ -295,6 +299,18 @@ void CudaBackend::attend(const AttendParams &params, Stream stream) {
         error != cudaSuccess)
       return error;
     return launch_attend(p, limits_, stream);
+  });
+}
+
+void CudaBackend::attention_mass(const AttentionMassParams &params, Stream stream) {
+  run("ic_attention_mass", params.attend.rows.fault, stream, [&](uint32_t *fault) {
+    AttentionMassParams p = params;
+    p.attend.rows.fault = fault;
+    if (const cudaError_t error =
+            check_lengths(p.attend.lengths, p.attend.rows.count, p.attend.num_indices, fault, stream);
+        error != cudaSuccess)
+      return error;
+    return launch_attention_mass(p, limits_, stream);
   });
 }
 

@@ -37,6 +37,7 @@ class CudaBackend final : public Backend {
   size_t select_workspace_size(int32_t max_rows, int32_t max_end, int32_t k) const override;
   size_t merge_workspace_size(int32_t max_rows, int32_t max_parts, int32_t k) const override;
   size_t attend_workspace_size(const AttendLimits &limits) const override;
+  size_t attention_mass_workspace_size(const AttendLimits &limits) const override;
 
   void require_stream(Stream stream) const override;
   void require_block(const void *block, int32_t location, Stream stream) const override;
@@ -46,6 +47,7 @@ class CudaBackend final : public Backend {
   void select(const SelectParams &params, Stream stream) override;
   void merge(const MergeParams &params, Stream stream) override;
   void attend(const AttendParams &params, Stream stream) override;
+  void attention_mass(const AttentionMassParams &params, Stream stream) override;
   void prepare_queries(const PrepareParams &params, Stream stream) override;
   void prepare_keys(const PrepareParams &params, Stream stream) override;
   void write_keys(const WriteKeysParams &params, Stream stream) override;

@@ -68,6 +68,11 @@ class Generated(unittest.TestCase):
             name = go_text.constant_name(header, constant)
             self.assertRegex(text, rf"\n\t{name}( \w+)? = {value}\n")
 
+    def test_a_text_with_its_length_is_bytes(self):
+        text = emitted("generated.go", REAL)
+        self.assertIn("\tJournal []byte\n", text)
+        self.assertIn("\tc.journal_size = C.size_t(len(v.Journal))\n", text)
+
     def test_inputs(self):
         text = emitted("generated.go")
         desc = text[text.index("type ThingDesc struct") :]

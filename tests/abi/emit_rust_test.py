@@ -72,6 +72,12 @@ class Safe(unittest.TestCase):
         self.assertIn("memory: impl Into<Buffer<'static>>", emitted(REAL, SAFE))
         self.assertIn("epoch: impl Into<DevicePtr<'static, u32>>", emitted(REAL, SAFE))
 
+    def test_a_text_with_its_length_is_bytes(self):
+        text = emitted(REAL, SAFE)
+        self.assertIn("    pub fn journal(mut self, journal: &'a [u8]) -> Self {\n", text)
+        self.assertIn("        self.raw.journal_size = journal.len();\n", text)
+        self.assertNotIn("fn journal_size(", text)
+
     def test_a_new_constant_joins_its_family(self):
         text = emitted(
             mutate(HEADER, "#define IC_KIND_BLUE 2", "#define IC_KIND_BLUE 2\n#define IC_KIND_RED_HOT 3"), SAFE

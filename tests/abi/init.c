@@ -44,6 +44,8 @@ CHECK(IC_ERROR_NO_BATCH == 30);
 CHECK(IC_ERROR_PART_OVERLAP == 31);
 CHECK(IC_ERROR_SCHEDULE_HASH == 32);
 CHECK(IC_ERROR_NUMERICS == 33);
+CHECK(IC_ERROR_ALREADY_TOLD == 34);
+CHECK(IC_ERROR_JOURNAL == 35);
 CHECK(IC_ERROR_CUDA_NOT_BUILT == 40);
 CHECK(IC_ERROR_CUDA_NO_DRIVER == 41);
 CHECK(IC_ERROR_CUDA_NO_DEVICE == 42);
@@ -106,6 +108,15 @@ CHECK(IC_MEMORY_DEVICE == 2);
 CHECK(IC_EXPORT_SCORES == 0x1u && UNSIGNED(IC_EXPORT_SCORES));
 CHECK(IC_IMPORT_ANY_SCHEDULE == 0x1u && UNSIGNED(IC_IMPORT_ANY_SCHEDULE));
 CHECK(IC_IMPORT_SAME_NUMERICS == 0x2u && UNSIGNED(IC_IMPORT_SAME_NUMERICS));
+CHECK(IC_STRATEGY_GREEDY == 1);
+CHECK(IC_STRATEGY_GREEDY_BLOCKS == 2);
+CHECK(IC_STRATEGY_UNIFORM == 3);
+CHECK(IC_STRATEGY_SIMILARITY_DP == 4);
+CHECK(IC_STRATEGY_RANDOM == 5);
+CHECK(IC_SEARCH_RUNNING == 1);
+CHECK(IC_SEARCH_DONE == 2);
+CHECK(IC_SEARCH_BUDGET == 3);
+CHECK(IC_SEARCH_EXHAUSTED == 4);
 
 CHECK(IC_STATUS_IS_STALE(0) == 0);
 CHECK(IC_STATUS_IS_STALE(1) == 0);
@@ -275,6 +286,14 @@ static void check_ic_index_view(void) {
   expect_equal(&value, &zero, sizeof(zero), "IC_INDEX_VIEW_INIT");
 }
 
+static void check_ic_mass_args(void) {
+  const ic_mass_args value = IC_MASS_ARGS_INIT;
+  ic_mass_args zero;
+  memset(&zero, 0, sizeof(zero));
+  zero.struct_size = sizeof(zero);
+  expect_equal(&value, &zero, sizeof(zero), "IC_MASS_ARGS_INIT");
+}
+
 static void check_ic_cache_desc(void) {
   const ic_cache_desc value = IC_CACHE_DESC_INIT;
   ic_cache_desc zero;
@@ -339,6 +358,38 @@ static void check_ic_overlap_args(void) {
   expect_equal(&value, &zero, sizeof(zero), "IC_OVERLAP_ARGS_INIT");
 }
 
+static void check_ic_search_desc(void) {
+  const ic_search_desc value = IC_SEARCH_DESC_INIT;
+  ic_search_desc zero;
+  memset(&zero, 0, sizeof(zero));
+  zero.struct_size = sizeof(zero);
+  expect_equal(&value, &zero, sizeof(zero), "IC_SEARCH_DESC_INIT");
+}
+
+static void check_ic_search_candidate(void) {
+  const ic_search_candidate value = IC_SEARCH_CANDIDATE_INIT;
+  ic_search_candidate zero;
+  memset(&zero, 0, sizeof(zero));
+  zero.struct_size = sizeof(zero);
+  expect_equal(&value, &zero, sizeof(zero), "IC_SEARCH_CANDIDATE_INIT");
+}
+
+static void check_ic_search_info(void) {
+  const ic_search_info value = IC_SEARCH_INFO_INIT;
+  ic_search_info zero;
+  memset(&zero, 0, sizeof(zero));
+  zero.struct_size = sizeof(zero);
+  expect_equal(&value, &zero, sizeof(zero), "IC_SEARCH_INFO_INIT");
+}
+
+static void check_ic_search_step(void) {
+  const ic_search_step value = IC_SEARCH_STEP_INIT;
+  ic_search_step zero;
+  memset(&zero, 0, sizeof(zero));
+  zero.struct_size = sizeof(zero);
+  expect_equal(&value, &zero, sizeof(zero), "IC_SEARCH_STEP_INIT");
+}
+
 int main(void) {
   check_ic_context_desc();
   check_ic_device_caps();
@@ -358,6 +409,7 @@ int main(void) {
   check_ic_attention_desc();
   check_ic_attention_args();
   check_ic_index_view();
+  check_ic_mass_args();
   check_ic_cache_desc();
   check_ic_cache_info();
   check_ic_new_keys();
@@ -366,5 +418,9 @@ int main(void) {
   check_ic_remap_args();
   check_ic_compact_args();
   check_ic_overlap_args();
+  check_ic_search_desc();
+  check_ic_search_candidate();
+  check_ic_search_info();
+  check_ic_search_step();
   return failures != 0;
 }

@@ -233,6 +233,15 @@ FIELD(ic_index_view, source_layer, 52, 4);
 FIELD(ic_index_view, generation, 56, 8);
 FIELD(ic_index_view, numerics_id, 64, 8);
 
+CHECK(sizeof(ic_mass_args) == 56);
+FIELD(ic_mass_args, struct_size, 0, 8);
+FIELD(ic_mass_args, q, 8, 8);
+FIELD(ic_mass_args, q_row_stride, 16, 8);
+FIELD(ic_mass_args, kv, 24, 8);
+FIELD(ic_mass_args, sink, 32, 8);
+FIELD(ic_mass_args, mass, 40, 8);
+FIELD(ic_mass_args, mass_row_stride, 48, 8);
+
 CHECK(sizeof(ic_cache_desc) == 80);
 FIELD(ic_cache_desc, struct_size, 0, 8);
 FIELD(ic_cache_desc, schedule, 8, 8);
@@ -337,10 +346,61 @@ FIELD(ic_export_header, k, 32, 4);
 FIELD(ic_export_header, flags, 36, 4);
 FIELD(ic_export_header, reserved, 40, 24);
 
-CHECK(sizeof(ic_overlap_args) == 32);
+CHECK(sizeof(ic_overlap_args) == 56);
 FIELD(ic_overlap_args, struct_size, 0, 8);
 FIELD(ic_overlap_args, intersection, 8, 8);
 FIELD(ic_overlap_args, recall, 16, 8);
 FIELD(ic_overlap_args, jaccard, 24, 8);
+FIELD(ic_overlap_args, mass, 32, 8);
+FIELD(ic_overlap_args, mass_row_stride, 40, 8);
+FIELD(ic_overlap_args, mass_recall, 48, 8);
+
+CHECK(sizeof(ic_search_desc) == 96);
+FIELD(ic_search_desc, struct_size, 0, 8);
+FIELD(ic_search_desc, num_layers, 8, 4);
+FIELD(ic_search_desc, strategy, 12, 4);
+FIELD(ic_search_desc, start, 16, 8);
+FIELD(ic_search_desc, keep_full, 24, 8);
+FIELD(ic_search_desc, num_keep_full, 32, 4);
+FIELD(ic_search_desc, num_full, 36, 4);
+FIELD(ic_search_desc, max_full, 40, 4);
+FIELD(ic_search_desc, num_blocks, 44, 4);
+FIELD(ic_search_desc, loss_budget, 48, 8);
+FIELD(ic_search_desc, similarity, 56, 8);
+FIELD(ic_search_desc, num_similarity, 64, 4);
+FIELD(ic_search_desc, num_samples, 68, 4);
+FIELD(ic_search_desc, seed, 72, 8);
+FIELD(ic_search_desc, journal, 80, 8);
+FIELD(ic_search_desc, journal_size, 88, 8);
+
+CHECK(sizeof(ic_search_candidate) == 32);
+FIELD(ic_search_candidate, struct_size, 0, 8);
+FIELD(ic_search_candidate, id, 8, 8);
+FIELD(ic_search_candidate, step, 16, 4);
+FIELD(ic_search_candidate, layer, 20, 4);
+FIELD(ic_search_candidate, first_layer, 24, 4);
+FIELD(ic_search_candidate, num_full, 28, 4);
+
+CHECK(sizeof(ic_search_info) == 88);
+FIELD(ic_search_info, struct_size, 0, 8);
+FIELD(ic_search_info, state, 8, 4);
+FIELD(ic_search_info, num_steps, 12, 4);
+FIELD(ic_search_info, num_full, 16, 4);
+FIELD(ic_search_info, target_num_full, 20, 4);
+FIELD(ic_search_info, baseline_loss, 24, 8);
+FIELD(ic_search_info, accepted_loss, 32, 8);
+FIELD(ic_search_info, num_evaluated, 40, 8);
+FIELD(ic_search_info, num_rejected, 48, 8);
+FIELD(ic_search_info, num_handed_out, 56, 8);
+FIELD(ic_search_info, num_planned, 64, 8);
+FIELD(ic_search_info, journal_size, 72, 8);
+FIELD(ic_search_info, journal_resumed, 80, 8);
+
+CHECK(sizeof(ic_search_step) == 32);
+FIELD(ic_search_step, struct_size, 0, 8);
+FIELD(ic_search_step, id, 8, 8);
+FIELD(ic_search_step, loss, 16, 8);
+FIELD(ic_search_step, layer, 24, 4);
+FIELD(ic_search_step, num_full, 28, 4);
 
 int main(void) { return 0; }

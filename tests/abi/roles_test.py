@@ -72,6 +72,20 @@ class Fields(unittest.TestCase):
         self.assertEqual(fields(REAL, "ic_compact_args")["rows"], ("device", None))
         self.assertEqual(fields(REAL, "ic_cache_desc")["topk"], ("handle", None))
         self.assertEqual(fields(REAL, "ic_batch")["max_key_end"], ("value", None))
+        search = fields(REAL, "ic_search_desc")
+        self.assertEqual(search["strategy"], ("enum", "IC_STRATEGY"))
+        self.assertEqual(search["similarity"], ("array", "num_similarity"))
+        self.assertEqual(search["num_samples"], ("value", None))
+
+    def test_a_text_with_its_length(self):
+        text = mutate(
+            HEADER, "  double weight;", "  double weight;\n  /** Text */\n  const char *log;\n  size_t log_size;"
+        )
+        text = mutate(text, "NULL, NULL, NULL, 0, 0, 0, {0}, 0, 0", "NULL, NULL, NULL, 0, 0, 0, NULL, 0, {0}, 0, 0")
+        self.assertEqual(fields(text, "ic_thing_desc")["log"], ("sized_text", "log_size"))
+        self.assertEqual(fields(text, "ic_thing_desc")["log_size"], ("bytes", "log"))
+        without = mutate(text, "size_t log_size;", "size_t size_of_log;")
+        self.assertEqual(fields(without, "ic_thing_desc")["log"], ("text", None))
 
 
 class Parameters(unittest.TestCase):

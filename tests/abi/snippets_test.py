@@ -24,6 +24,13 @@ class Snippets(unittest.TestCase):
         self.assertIn("ic_forward(", code)
         self.assertIn(code, dedented(QUICKSTART))
 
+    def test_the_search_of_the_header_is_in_its_example(self):
+        block = re.search(r"^ \*  With one worker, from examples/search.c:\n \*\n((?: \*      .*\n)+)", HEADER, re.M)
+        self.assertIsNotNone(block)
+        code = dedented(re.sub(r"^ \* ?", "", block.group(1), flags=re.M))
+        self.assertIn("ic_search_tell(", code)
+        self.assertIn(code, dedented((ROOT / "examples" / "search.c").read_text()))
+
     def test_the_readmes_step_is_in_quickstart(self):
         blocks = [block for block in re.findall(r"```c\n(.*?)```", README, re.S) if "ic_cache_begin" in block]
         self.assertEqual(len(blocks), 1)

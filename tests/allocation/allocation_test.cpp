@@ -348,6 +348,7 @@ TEST_P(NoAllocation, InOperationsAndQueries) {
     expect_none("select", [&] { return p.call_select(); });
     expect_none("merge", [&] { return p.call_merge(); });
     expect_none("attention", [&] { return p.call_attend(); });
+    expect_none("attention mass", [&] { return p.call_mass(); });
     expect_none("prepare queries", [&] { return p.call_prepare_queries(); });
     expect_none("prepare keys", [&] { return p.call_prepare_keys(); });
     expect_none("overlap", [&] { return p.call_overlap(); });
@@ -370,6 +371,7 @@ TEST_P(NoAllocation, InOperationsAndQueries) {
     expect_none("select workspace", [&] { return ic_topk_select_workspace_size(p.topk, 99, 1 << 24, &p.size); });
     expect_none("merge workspace", [&] { return ic_topk_merge_workspace_size(p.topk, 99, 1024, &p.size); });
     expect_none("attention workspace", [&] { return ic_attention_workspace_size(p.attention, 99, 4096, &p.size); });
+    expect_none("mass workspace", [&] { return ic_attention_mass_workspace_size(p.attention, 99, 4096, &p.size); });
     expect_none("compact workspace", [&] { return ic_cache_compact_workspace_size(p.cache, 8, &p.size); });
     expect_none("export size", [&] { return ic_cache_export_size(p.cache, 8, scores ? 1 : 0, &p.size); });
     expect_none("memory size", [&] { return ic_cache_memory_size(&p.cache_desc, &p.size); });

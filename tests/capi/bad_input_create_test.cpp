@@ -259,6 +259,8 @@ TEST_F(BadInputCreate, WorkspaceQueries) {
   invalid({"max_parts is 1025"}, [&] { return ic_topk_merge_workspace_size(problem.topk, 8, 1025, size); });
   invalid({"max_rows is -1"}, [&] { return ic_attention_workspace_size(problem.attention, -1, 8, size); });
   invalid({"max_k is 0", "1 to"}, [&] { return ic_attention_workspace_size(problem.attention, 8, 0, size); });
+  invalid({"max_rows is -1"}, [&] { return ic_attention_mass_workspace_size(problem.attention, -1, 8, size); });
+  invalid({"max_k is 0", "1 to"}, [&] { return ic_attention_mass_workspace_size(problem.attention, 8, 0, size); });
   invalid({"max_rows is 9", "0 to 8"}, [&] { return ic_forward_workspace_size(problem.cache, 9, 8, size); });
   invalid({"max_rows is -1"}, [&] { return ic_forward_workspace_size(problem.cache, -1, 8, size); });
   invalid({"max_key_end is 16777217"}, [&] { return ic_forward_workspace_size(problem.cache, 8, too_far, size); });

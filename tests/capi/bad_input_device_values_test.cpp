@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <string>
 #include <tuple>
@@ -165,9 +166,18 @@ TEST_F(DeviceValues, ViewsOfAnEngineMayHoldAnything) {
     const auto *out = static_cast<const float *>(problem.attend.out);
     for (int32_t i = 0; i < kRows * SmallProblem::kAttentionHeads * SmallProblem::kLatent; ++i)
       ASSERT_TRUE(std::isfinite(out[i])) << "round " << round;
+    ASSERT_EQ(problem.call_mass(), IC_OK) << last_error();
+    for (int32_t row = 0; row < kRows; ++row) {
+      const float *mass = problem.mass.mass + row * kK;
+      const float sum = std::accumulate(mass, mass + kK, 0.0f);
+      ASSERT_TRUE(sum >= 0.0f && sum < 1.0f) << "row " << row << ", round " << round << ": a sink has its part";
+    }
     if (!slots) {
       ASSERT_EQ(problem.call_overlap(), IC_OK) << last_error();
-      for (int32_t row = 0; row < kRows; ++row) ASSERT_LE(problem.overlap.intersection[row], kK);
+      for (int32_t row = 0; row < kRows; ++row) {
+        ASSERT_LE(problem.overlap.intersection[row], kK);
+        ASSERT_TRUE(std::isfinite(problem.overlap.mass_recall[row]));
+      }
     }
   }
 }

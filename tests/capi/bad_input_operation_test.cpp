@@ -89,6 +89,7 @@ constexpr Operation kPrepareQueries = &SmallProblem::call_prepare_queries;
 constexpr Operation kPrepareKeys = &SmallProblem::call_prepare_keys;
 constexpr Operation kRemap = &SmallProblem::call_remap;
 constexpr Operation kCompact = &SmallProblem::call_compact;
+constexpr Operation kMass = &SmallProblem::call_mass;
 constexpr Operation kOverlap = &SmallProblem::call_overlap;
 
 TEST_F(BadInputOperation, UnknownFlagsAndReservedFields) {
@@ -124,6 +125,10 @@ TEST_F(BadInputOperation, StreamsOnTheCpu) {
       [&] {
         return ic_attention_run(p.attention, &p.batch, 0, &p.given, &p.attend, p.attend_workspace,
                                 p.attend_workspace_size, stream);
+      },
+      [&] {
+        return ic_attention_mass(p.attention, &p.batch, 0, &p.given, &p.mass, p.mass_workspace, p.mass_workspace_size,
+                                 stream);
       },
       [&] { return ic_indexer_prepare_queries(p.indexer, &p.prepare_queries, stream); },
       [&] { return ic_indexer_prepare_keys(p.indexer, &p.prepare_keys, stream); },
@@ -279,13 +284,38 @@ TEST_F(BadInputOperation, AttentionAlone) {
   }));
 }
 
+TEST_F(BadInputOperation, AttentionMass) {
+  SmallProblem &p = problem;
+  workspace(kMass, "workspace", &p.mass_workspace, &p.mass_workspace_size);
+  for (const int32_t begin : {-1, 6})
+    EXPECT_TRUE(refuses(p, kInvalid, {"row_begin is ", std::to_string(begin).c_str(), "0 to 5"}, [&] {
+      return ic_attention_mass(p.attention, &p.batch, begin, &p.given, &p.mass, p.mass_workspace, p.mass_workspace_size,
+                               nullptr);
+    }));
+  EXPECT_TRUE(refuses(p, kInvalid, {"indices->num_rows is 5", "row 1", "the batch has 5"}, [&] {
+    return ic_attention_mass(p.attention, &p.batch, 1, &p.given, &p.mass, p.mass_workspace, p.mass_workspace_size,
+                             nullptr);
+  }));
+  EXPECT_TRUE(refuses(p, kInvalid, {"args->kv->block_table", "0 block tables"}, [&] {
+    p.given.kind = IC_INDEX_SLOT;
+    return ic_attention_mass(p.attention, nullptr, 0, &p.given, &p.mass, p.mass_workspace, p.mass_workspace_size,
+                             nullptr);
+  }));
+  expect_invalid(kMass, {"args->kv->block_table is 2", "the batch has 2"}, [&] { p.kv.block_table = 2; });
+  stride(kMass, "args->q_row_stride", 2 * 32, [&] { return &p.mass.q_row_stride; });
+  stride(kMass, "args->mass_row_stride", 8, [&] { return &p.mass.mass_row_stride; });
+  misaligned(kMass, "args->q", &p.mass, &ic_mass_args::q, 4);
+  misaligned(kMass, "args->sink", &p.mass, &ic_mass_args::sink, 4);
+  misaligned(kMass, "args->mass", &p.mass, &ic_mass_args::mass, 4);
+}
+
 TEST_F(BadInputOperation, ViewsFromAnEngine) {
   SmallProblem &p = problem;
   struct User {
     Operation operation;
     std::string named;
   };
-  for (const User &user : {User{kAttend, "indices"}, User{kOverlap, "a"}}) {
+  for (const User &user : {User{kAttend, "indices"}, User{kMass, "indices"}, User{kOverlap, "a"}}) {
     const auto name = [&](const char *field) { return user.named + "->" + field; };
     expect_invalid(user.operation, {name("num_rows is -1").c_str(), "0 to"}, [&] { p.given.num_rows = -1; });
     for (const int32_t k : {0, -1, (1 << 24) + 1})
@@ -455,6 +485,9 @@ TEST_F(BadInputOperation, Overlap) {
   misaligned(kOverlap, "out->intersection", &p.overlap, &ic_overlap_args::intersection, 4);
   misaligned(kOverlap, "out->recall", &p.overlap, &ic_overlap_args::recall, 4);
   misaligned(kOverlap, "out->jaccard", &p.overlap, &ic_overlap_args::jaccard, 4);
+  misaligned(kOverlap, "out->mass", &p.overlap, &ic_overlap_args::mass, 4);
+  misaligned(kOverlap, "out->mass_recall", &p.overlap, &ic_overlap_args::mass_recall, 4);
+  stride(kOverlap, "out->mass_row_stride", 8, [&] { return &p.overlap.mass_row_stride; });
 }
 
 TEST_F(BadInputOperation, Export) {

@@ -119,6 +119,7 @@ void Arrays::append_outputs(std::vector<uint8_t> *bytes) const {
 
 SmallProblem::SmallProblem(const Variant &variant_in) : Arguments{}, Results{}, variant(variant_in) {
   std::memcpy(indexer_layers, kIndexerLayers, sizeof indexer_layers);
+  fill_search_arrays();
   epoch = arrays_.input<uint32_t>(1);
   *epoch = 1;
   export_flags = (variant.cache_flags & IC_CACHE_SCORES) != 0 ? IC_EXPORT_SCORES : 0;
@@ -132,6 +133,7 @@ SmallProblem::SmallProblem(const Variant &variant_in) : Arguments{}, Results{}, 
 }
 
 SmallProblem::~SmallProblem() {
+  ic_search_destroy(search);
   ic_cache_destroy(cache);
   ic_attention_destroy(attention);
   ic_topk_destroy(topk);
@@ -149,6 +151,28 @@ void SmallProblem::make_handles() {
   if (variant.attention) expect_ok(ic_attention_create(context, &attention_desc, &attention), "attention");
   fill_arguments();
   expect_ok(ic_cache_create(context, &cache_desc, &cache), "cache");
+
+  ic_search *by_similarity = nullptr;
+  expect_ok(ic_search_create(&search_desc, &by_similarity), "search by similarity");
+  expect_ok(ic_search_tell(by_similarity, 0, 1.25), "tell");
+  search_journal.resize(1000);
+  size_t bytes = search_journal.size();
+  expect_ok(ic_search_journal(by_similarity, 0, search_journal.data(), &bytes), "journal");
+  search_journal.resize(bytes - 1);
+  ic_search_destroy(by_similarity);
+}
+
+void SmallProblem::start_search() {
+  ic_search_destroy(search);
+  ic_search_desc desc = IC_SEARCH_DESC_INIT;
+  desc.num_layers = 4;
+  desc.strategy = IC_STRATEGY_GREEDY;
+  expect_ok(ic_search_create(&desc, &search), "search");
+  for (int64_t id = 0; id < 4; ++id)
+    expect_ok(ic_search_tell(search, id, id == 0 ? 1 : 3 - static_cast<double>(id)), "tell");
+  candidate = IC_SEARCH_CANDIDATE_INIT;
+  expect_ok(ic_search_next(search, &candidate), "next");
+  candidate = IC_SEARCH_CANDIDATE_INIT;
 }
 
 void SmallProblem::make_arrays() {
@@ -176,6 +200,7 @@ void SmallProblem::make_arrays() {
   sink_ = arrays_.input<float>(kAttentionHeads);
   attend_out_ = arrays_.output<float>(kRows * kAttentionHeads * kLatent);
   lse_ = arrays_.output<float>(kRows * kAttentionHeads);
+  mass_out_ = arrays_.output<float>(kRows * kK);
   score_output_ = arrays_.output<float>(kRows * kMaxKeyEnd);
   score_input_ = arrays_.input<float>(kRows * kMaxKeyEnd);
   select_begin = arrays_.input<int32_t>(kRows);
@@ -207,6 +232,8 @@ void SmallProblem::make_arrays() {
   intersection_ = arrays_.output<int32_t>(kRows);
   recall_ = arrays_.output<float>(kRows);
   jaccard_ = arrays_.output<float>(kRows);
+  given_mass_ = arrays_.input<float>(kRows * kK);
+  mass_recall_ = arrays_.output<float>(kRows);
   expect_ok(ic_cache_export_size(cache, kRows, export_flags, &block_bytes), "export size");
   block = arrays_.input<uint8_t>(block_bytes);
   exported = arrays_.output<uint8_t>(block_bytes);
@@ -216,15 +243,18 @@ void SmallProblem::make_arrays() {
   expect_ok(ic_topk_select_workspace_size(topk, kRows, kMaxKeyEnd, &select_bytes_), "select workspace");
   expect_ok(ic_topk_merge_workspace_size(topk, kRows, kParts, &merge_bytes_), "merge workspace");
   expect_ok(ic_cache_compact_workspace_size(cache, kRows, &compact_bytes_), "compact workspace");
-  attend_bytes_ = 0;
-  if (attention != nullptr)
+  attend_bytes_ = mass_bytes_ = 0;
+  if (attention != nullptr) {
     expect_ok(ic_attention_workspace_size(attention, kRows, kK, &attend_bytes_), "attention workspace");
+    expect_ok(ic_attention_mass_workspace_size(attention, kRows, kK, &mass_bytes_), "attention mass workspace");
+  }
   full_workspace_ = arrays_.input<uint8_t>(full_bytes_);
   scores_workspace_ = arrays_.input<uint8_t>(scores_bytes_);
   select_workspace_ = arrays_.input<uint8_t>(select_bytes_);
   merge_workspace_ = arrays_.input<uint8_t>(merge_bytes_);
   compact_workspace_ = arrays_.input<uint8_t>(compact_bytes_);
   whole_attend_workspace_ = arrays_.input<uint8_t>(attend_bytes_);
+  whole_mass_workspace_ = arrays_.input<uint8_t>(mass_bytes_);
 }
 
 void SmallProblem::fill_arrays() {
@@ -255,6 +285,7 @@ void SmallProblem::fill_arrays() {
   fill(sin_, kPositions * 8, 11);
   fill(norm_weight_, kHeadDim, 12);
   fill(norm_bias_, kHeadDim, 13);
+  for (int32_t i = 0; i < kRows * kK; ++i) given_mass_[i] = static_cast<float>(i % 7) / 16.0f;
   const auto lists = [](int32_t *indices, int32_t *lengths, float *with, int32_t rows, uint32_t seed) {
     Noise noise(seed);
     std::fill(indices, indices + rows * kPadded, -1);
@@ -270,6 +301,13 @@ void SmallProblem::fill_arrays() {
   for (int32_t i = kRows * kPadded; i < kParts * kRows * kPadded; ++i)  // parts hold disjoint keys
     if (merge_indices[i] >= 0) merge_indices[i] += 1000;
   *epoch = 1;
+  fill_search_arrays();
+}
+
+void SmallProblem::fill_search_arrays() {
+  keep_full[0] = 4;
+  keep_full[1] = 0;
+  for (int i = 0; i < 36; ++i) similarity[i] = i % 6 < i / 6 ? 1.0 / (1 + i / 6 - i % 6) : std::nan("");
 }
 
 void SmallProblem::fill_arguments() {
@@ -306,6 +344,18 @@ void SmallProblem::fill_arguments() {
   cache_desc.num_slots = variant.num_slots;
   cache_desc.epoch = variant.epoch ? epoch : nullptr;
   cache_desc.flags = variant.cache_flags;
+  search_desc = IC_SEARCH_DESC_INIT;
+  search_desc.num_layers = 6;
+  search_desc.strategy = IC_STRATEGY_SIMILARITY_DP;
+  search_desc.start = "FFFFFF";
+  search_desc.keep_full = keep_full;
+  search_desc.num_keep_full = 2;
+  search_desc.num_full = 3;
+  search_desc.max_full = 5;
+  search_desc.similarity = similarity;
+  search_desc.num_similarity = 36;
+  search_desc.journal = search_journal.data();
+  search_desc.journal_size = search_journal.size();
 }
 
 void SmallProblem::reset_inputs() {
@@ -352,6 +402,11 @@ void SmallProblem::reset_inputs() {
   attend.sink = sink_;
   attend.out = attend_out_;
   attend.lse = lse_;
+  mass = IC_MASS_ARGS_INIT;
+  mass.q = attend_q_;
+  mass.kv = &kv;
+  mass.sink = sink_;
+  mass.mass = mass_out_;
   full = IC_FORWARD_ARGS_INIT;
   full.layer = 2;
   full.row_count = IC_ALL_ROWS;
@@ -360,6 +415,8 @@ void SmallProblem::reset_inputs() {
   full.attention = attention == nullptr ? nullptr : &attend;
   attend_workspace = whole_attend_workspace_;
   attend_workspace_size = attend_bytes_;
+  mass_workspace = whole_mass_workspace_;
+  mass_workspace_size = mass_bytes_;
   shared = full;
   shared.layer = 1;
   full.queries = &queries;
@@ -435,6 +492,8 @@ void SmallProblem::reset_inputs() {
   overlap.intersection = intersection_;
   overlap.recall = recall_;
   overlap.jaccard = jaccard_;
+  overlap.mass = given_mass_;
+  overlap.mass_recall = mass_recall_;
 }
 
 void SmallProblem::ready() {
@@ -460,6 +519,9 @@ void SmallProblem::ready() {
   layer_info = IC_LAYER_INFO_INIT;
   indexer_info = IC_INDEXER_INFO_INIT;
   cache_info = IC_CACHE_INFO_INIT;
+  search_info = IC_SEARCH_INFO_INIT;
+  search_step = IC_SEARCH_STEP_INIT;
+  start_search();
   size = sizeof text;
   faults = 0;
   expect_ok(ic_cache_faults(cache, 1, &faults, nullptr), "faults");
@@ -497,6 +559,13 @@ std::vector<uint8_t> SmallProblem::snapshot() {
     append(&bytes, published.lengths, static_cast<size_t>(published.num_rows));
     if (published.scores != nullptr) append(&bytes, published.scores, entries);
   }
+  ic_search_info found = IC_SEARCH_INFO_INIT;
+  expect_ok(ic_search_get_info(search, &found), "search info");
+  append(&bytes, &found, 1);
+  std::string journal(1000, '\0');
+  size_t length = journal.size();
+  expect_ok(ic_search_journal(search, 0, journal.data(), &length), "journal");
+  append(&bytes, journal.data(), length);
   return bytes;
 }
 
@@ -509,14 +578,19 @@ std::vector<uint8_t> SmallProblem::run_all() {
   size_t memory = 0;
   if (!(run(call_full(), "full") && run(call_shared(), "shared") && run(call_scores(), "scores") &&
         run(call_select(), "select") && run(call_merge(), "merge") && run(call_overlap(), "overlap") &&
-        (attention == nullptr || run(call_attend(), "attention")) && run(call_prepare_queries(), "prepare queries") &&
-        run(call_prepare_keys(), "prepare keys") && run(call_remap(), "remap") && run(call_compact(), "compact") &&
-        run(call_export(), "export") && run(call_begin(), "begin") && run(call_import(), "import") &&
-        run(ic_cache_memory_size(&cache_desc, &memory), "memory size") && run(call_cache_create(), "cache")))
+        (attention == nullptr || (run(call_attend(), "attention") && run(call_mass(), "attention mass"))) &&
+        run(call_prepare_queries(), "prepare queries") && run(call_prepare_keys(), "prepare keys") &&
+        run(call_remap(), "remap") && run(call_compact(), "compact") && run(call_export(), "export") &&
+        run(call_begin(), "begin") && run(call_import(), "import") &&
+        run(ic_cache_memory_size(&cache_desc, &memory), "memory size") && run(call_cache_create(), "cache") &&
+        run(call_search_create(), "search by similarity") && run(ic_search_next(search, &candidate), "next") &&
+        run(ic_search_tell(search, 4, 2.5), "tell") && run(ic_search_get_step(search, 0, &search_step), "step")))
     return {};
   std::vector<uint8_t> bytes;
   arrays_.append_outputs(&bytes);
   append(&bytes, &memory, 1);
+  append(&bytes, &candidate, 1);
+  append(&bytes, &search_step, 1);
   for (const int32_t layer : {0, 2}) {
     ic_index_view published = IC_INDEX_VIEW_INIT;
     if (ic_cache_get_view(cache, layer, &published) != IC_OK) continue;
@@ -555,6 +629,11 @@ ic_status SmallProblem::call_attention_create() {
 ic_status SmallProblem::call_cache_create() {
   return create_and_destroy<ic_cache>([&](auto **out) { return ic_cache_create(context, &cache_desc, out); },
                                       ic_cache_destroy);
+}
+
+ic_status SmallProblem::call_search_create() {
+  return create_and_destroy<ic_search>([&](auto **out) { return ic_search_create(&search_desc, out); },
+                                       ic_search_destroy);
 }
 
 void BadInput::SetUp() {

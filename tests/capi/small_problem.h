@@ -82,6 +82,7 @@ struct Arguments {
   ic_queries queries;
   ic_new_keys new_keys;
   ic_attention_args attend;
+  ic_mass_args mass;
   ic_forward_args full;    // layer 2, new keys and attention
   ic_forward_args shared;  // layer 1, attention
   ic_scores_args scores;
@@ -93,6 +94,7 @@ struct Arguments {
   ic_remap_args remap;
   ic_compact_args compact;
   ic_overlap_args overlap;
+  ic_search_desc search_desc;  // by similarity, with everything that it can have
 };
 
 /// Every struct and value that the library fills.
@@ -104,6 +106,9 @@ struct Results {
   ic_indexer_info indexer_info;
   ic_cache_info cache_info;
   ic_export_header header;
+  ic_search_candidate candidate;
+  ic_search_info search_info;
+  ic_search_step search_step;
   size_t size;
   int32_t number;
   uint32_t faults;
@@ -140,6 +145,9 @@ class SmallProblem : public Arguments, public Results {
   ic_status call_attend() {
     return ic_attention_run(attention, &batch, 0, &given, &attend, attend_workspace, attend_workspace_size, nullptr);
   }
+  ic_status call_mass() {
+    return ic_attention_mass(attention, &batch, 0, &given, &mass, mass_workspace, mass_workspace_size, nullptr);
+  }
   ic_status call_prepare_queries() { return ic_indexer_prepare_queries(indexer, &prepare_queries, nullptr); }
   ic_status call_prepare_keys() { return ic_indexer_prepare_keys(indexer, &prepare_keys, nullptr); }
   ic_status call_remap() { return ic_cache_remap(cache, &remap, &view, nullptr); }
@@ -156,6 +164,7 @@ class SmallProblem : public Arguments, public Results {
   ic_status call_topk_create();
   ic_status call_attention_create();
   ic_status call_cache_create();
+  ic_status call_search_create();
 
   const Variant variant;
   ic_context *context = nullptr;
@@ -164,9 +173,13 @@ class SmallProblem : public Arguments, public Results {
   ic_topk *topk = nullptr;
   ic_attention *attention = nullptr;
   ic_cache *cache = nullptr;
+  ic_search *search = nullptr;  // greedy, 4 layers: the baseline and one step are told, candidate 4 is handed out
 
   // Input arrays that tests spoil.
   int32_t indexer_layers[4];
+  int32_t keep_full[2];
+  double similarity[36];
+  std::string search_journal;  // of search_desc
   int32_t *row_seq, *key_begin, *key_end, *pages, *kv_pages;
   int64_t *key_offsets, *slots, *prepared_slots;
   int32_t *select_begin, *select_end, *positions, *compact_rows;
@@ -177,14 +190,16 @@ class SmallProblem : public Arguments, public Results {
   size_t block_bytes;
   uint32_t export_flags;
   uint8_t *exported;
-  void *attend_workspace;
-  size_t attend_workspace_size;
+  void *attend_workspace, *mass_workspace;
+  size_t attend_workspace_size, mass_workspace_size;
 
  private:
   void make_handles();
   void make_arrays();
   void fill_arrays();
+  void fill_search_arrays();
   void fill_arguments();
+  void start_search();
   size_t element() const { return variant.dtype == IC_DTYPE_F32 ? 4 : 1; }
 
   Arrays arrays_;
@@ -193,12 +208,13 @@ class SmallProblem : public Arguments, public Results {
       *sin_;
   float *norm_weight_, *norm_bias_, *score_input_, *attend_out_, *lse_, *score_output_, *select_scores_out_;
   float *merge_scores_out_, *q_scale_out_, *recall_, *jaccard_;
+  float *mass_out_, *given_mass_, *mass_recall_;
   uint8_t *q_out_;
   int32_t *select_indices_, *select_lengths_, *merge_indices_out_, *merge_lengths_out_, *remap_slots_, *remap_lengths_;
   int32_t *intersection_;
   void *full_workspace_, *scores_workspace_, *select_workspace_, *merge_workspace_, *compact_workspace_;
-  void *whole_attend_workspace_;
-  size_t attend_bytes_, full_bytes_, scores_bytes_, select_bytes_, merge_bytes_, compact_bytes_;
+  void *whole_attend_workspace_, *whole_mass_workspace_;
+  size_t attend_bytes_, mass_bytes_, full_bytes_, scores_bytes_, select_bytes_, merge_bytes_, compact_bytes_;
 };
 
 /// The call must fail with this status and a message that has all these words, and must change nothing. Then the

@@ -235,6 +235,62 @@ TEST(Transport, OverlapOfTwoLayers) {
   }
 }
 
+// Layer 0's attention over its own keys, and how much of it the keys of layer 1 hold.
+TEST(Transport, MassThatAnotherLayersKeysHold) {
+  ToyEngine engine(ToyOptions{.pattern = "FF", .num_slots = 2});
+  engine.set_last_rows(25);
+  ASSERT_IC_OK(engine.begin());
+  ic_index_view a = IC_INDEX_VIEW_INIT;
+  ic_index_view b = IC_INDEX_VIEW_INIT;
+  ASSERT_IC_OK(engine.forward({.layer = 0}, &a));
+  ASSERT_IC_OK(engine.forward({.layer = 1}, &b));
+  const auto rows = static_cast<size_t>(engine.rows());
+  const auto k = static_cast<size_t>(a.k);
+  const size_t stride = k + 2;
+  std::vector<float> mass(rows * stride, -1.0f), by_slot(rows * stride, -1.0f), recall(rows);
+  const ic_batch batch = engine.batch();
+  const ic_pool kv = engine.kv_pool(0);
+  ic_mass_args args = IC_MASS_ARGS_INIT;
+  args.q = engine.attention_q(0);
+  args.kv = &kv;
+  args.mass = mass.data();
+  args.mass_row_stride = static_cast<int64_t>(stride);
+  size_t size = 0;
+  ASSERT_IC_OK(ic_attention_mass_workspace_size(engine.attention.get(), engine.rows(), a.k, &size));
+  Workspace workspace;
+  ASSERT_IC_OK(ic_attention_mass(engine.attention.get(), &batch, 0, &a, &args, workspace.get(size), size, nullptr));
+  ic_overlap_args overlap = IC_OVERLAP_ARGS_INIT;
+  overlap.mass = mass.data();
+  overlap.mass_row_stride = static_cast<int64_t>(stride);
+  overlap.mass_recall = recall.data();
+  ASSERT_IC_OK(ic_index_overlap(engine.context.get(), &a, &b, &overlap, nullptr));
+  for (size_t row = 0; row < rows; ++row) {
+    const auto x = engine.expected(0, static_cast<int32_t>(row));
+    const auto y = engine.expected(1, static_cast<int32_t>(row));
+    double all = 0;
+    double common = 0;
+    for (size_t i = 0; i < x.size(); ++i) {
+      const auto value = static_cast<double>(mass[row * stride + i]);
+      EXPECT_GT(value, 0.0);
+      all += value;
+      if (std::binary_search(y.begin(), y.end(), x[i])) common += value;
+    }
+    EXPECT_NEAR(all, 1.0, 1e-6);
+    EXPECT_NEAR(static_cast<double>(recall[row]), common / all, 1e-6);
+    EXPECT_EQ(mass[row * stride + k], -1.0f);
+  }
+  std::vector<int32_t> slots(rows * IC_K_PADDED(32)), lengths(rows);
+  ic_remap_args remap = IC_REMAP_ARGS_INIT;
+  remap.layout = IC_LAYOUT_PAGED;
+  remap.slots = slots.data();
+  remap.lengths = lengths.data();
+  ASSERT_IC_OK(ic_cache_remap(engine.cache.get(), &remap, &a, nullptr));
+  ASSERT_EQ(a.kind, IC_INDEX_SLOT);
+  args.mass = by_slot.data();
+  ASSERT_IC_OK(ic_attention_mass(engine.attention.get(), &batch, 0, &a, &args, workspace.get(size), size, nullptr));
+  EXPECT_EQ(std::memcmp(mass.data(), by_slot.data(), mass.size() * sizeof(float)), 0);
+}
+
 TEST(Transport, HandlesDieInAnyOrder) {
   ToyEngine engine(ToyOptions{});
   engine.set_last_rows(5);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cpu/attend.h"
+#include "cpu/attention_mass.h"
 #include "cpu/convert.h"
 #include "cpu/workers.h"
 #include "indexcache.h"
@@ -33,6 +34,11 @@ struct AttendShape {
 struct AttendResult {
   std::vector<float> out;  // bf16 results widened
   std::vector<float> lse;
+  uint32_t fault = 0;
+};
+
+struct MassResult {
+  std::vector<float> mass;  // [rows, mass_row_stride]
   uint32_t fault = 0;
 };
 
@@ -119,6 +125,45 @@ class AttendProblem {
       for (int32_t h = 0; h < shape_.num_heads; ++h) reference_head(row, h, result);
     }
     return result;
+  }
+
+  /// Masses, `gap` elements more than dense from row to row; what is not written is NaN. Outputs and workspace begin
+  /// as in run().
+  MassResult run_mass(const Executor &executor, AttendParams p, int32_t gap = 0) const {
+    MassResult result;
+    const int64_t stride = p.num_indices + gap;
+    result.mass.assign(static_cast<size_t>(p.rows.count * stride), std::numeric_limits<float>::quiet_NaN());
+    p.workspace_size = attention_mass_workspace_size(executor, p.num_heads, p.d_latent, p.d_rope, p.num_indices);
+    const std::unique_ptr<void, decltype(&std::free)> workspace(std::aligned_alloc(256, p.workspace_size), &std::free);
+    std::memset(workspace.get(), 0xff, p.workspace_size);
+    p.workspace = workspace.get();
+    p.rows.fault = &result.fault;
+    attention_mass(executor, {p, result.mass.data(), stride});
+    return result;
+  }
+  MassResult run_mass(Isa isa) const {
+    Workers workers(1);
+    return run_mass(Executor{isa, &workers}, params());
+  }
+
+  /// The definition, in double, [rows, num_indices].
+  std::vector<double> reference_mass() const {
+    std::vector<double> mass(static_cast<size_t>(shape_.rows) * static_cast<size_t>(shape_.num_indices));
+    for (int32_t row = 0; row < shape_.rows; ++row) {
+      const std::vector<int32_t> &list = lists[static_cast<size_t>(row)];
+      std::vector<double> sum(list.size());
+      for (int32_t h = 0; h < shape_.num_heads; ++h) {
+        const std::vector<double> weights = reference_weights(row, h);
+        for (size_t i = 0; i < list.size(); ++i) sum[i] += weights[i] / shape_.num_heads;
+      }
+      // The list's positions are those of the row's entries that are not -1, in order.
+      size_t next = 0;
+      const size_t first = static_cast<size_t>(row) * static_cast<size_t>(shape_.num_indices);
+      for (size_t i = 0; i < static_cast<size_t>(shape_.num_indices) && next < list.size(); ++i) {
+        if (indices[first + i] != -1) mass[first + i] = sum[next++];
+      }
+    }
+    return mass;
   }
 
   // What the keys, queries and lists are: [sequence, token, d], [row, head, d], and per row the logical positions.
@@ -232,18 +277,40 @@ class AttendProblem {
     }
   }
 
-  void reference_head(int32_t row, int32_t h, AttendResult &result) const {
+  std::vector<double> reference_scores(int32_t row, int32_t h) const {
     const float *q = &queries[static_cast<size_t>((int64_t{row} * shape_.num_heads + h) * d_)];
-    const std::vector<int32_t> &list = lists[static_cast<size_t>(row)];
     const int32_t sequence = seq[static_cast<size_t>(row)];
     std::vector<double> scores;
-    double maximum = -std::numeric_limits<double>::infinity();
-    for (const int32_t token : list) {
+    for (const int32_t token : lists[static_cast<size_t>(row)]) {
       double dot = 0;
       for (int32_t d = 0; d < d_; ++d) dot += static_cast<double>(q[d]) * static_cast<double>(key(sequence, token)[d]);
       scores.push_back(dot * static_cast<double>(shape_.scale));
-      maximum = std::max(maximum, scores.back());
     }
+    return scores;
+  }
+
+  double sink_weight(int32_t h, double maximum) const {
+    return sink.empty() ? 0.0 : std::exp(static_cast<double>(sink[static_cast<size_t>(h)]) - maximum);
+  }
+
+  /// Softmax weights of a row's list; zeros where all scores are -inf.
+  std::vector<double> reference_weights(int32_t row, int32_t h) const {
+    std::vector<double> weights = reference_scores(row, h);
+    double maximum = -std::numeric_limits<double>::infinity();
+    for (const double score : weights) maximum = std::max(maximum, score);
+    if (std::isinf(maximum)) return std::vector<double>(weights.size());
+    double sum = sink_weight(h, maximum);
+    for (double &weight : weights) sum += weight = std::exp(weight - maximum);
+    for (double &weight : weights) weight /= sum;
+    return weights;
+  }
+
+  void reference_head(int32_t row, int32_t h, AttendResult &result) const {
+    const std::vector<int32_t> &list = lists[static_cast<size_t>(row)];
+    const int32_t sequence = seq[static_cast<size_t>(row)];
+    const std::vector<double> scores = reference_scores(row, h);
+    double maximum = -std::numeric_limits<double>::infinity();
+    for (const double score : scores) maximum = std::max(maximum, score);
     double sum = 0;
     std::vector<double> out(static_cast<size_t>(shape_.d_latent));
     for (size_t i = 0; i < list.size(); ++i) {
@@ -254,7 +321,7 @@ class AttendProblem {
       }
     }
     result.lse.push_back(static_cast<float>(maximum + std::log(sum)));
-    if (!sink.empty()) sum += std::exp(static_cast<double>(sink[static_cast<size_t>(h)]) - maximum);
+    sum += sink_weight(h, maximum);
     for (const double value : out) result.out.push_back(list.empty() ? 0.0f : static_cast<float>(value / sum));
   }
 

@@ -140,7 +140,7 @@ TEST_F(IndexSets, OverlapEqualsSets) {
   std::vector<int32_t> common(kRows);
   std::vector<float> recall(kRows), jaccard(kRows);
   overlap(executor_, {a.data(), kK, a_lengths.data(), kK, kK, b.data(), kK, b_lengths.data(), kRows, 0, common.data(),
-                      recall.data(), jaccard.data()});
+                      recall.data(), jaccard.data(), nullptr, nullptr, 0});
   for (size_t row = 0; row < kRows; ++row) {
     const std::set<int32_t> x(&a[row * kK], &a[row * kK] + a_lengths[row]);
     int32_t both = 0;
@@ -149,6 +149,62 @@ TEST_F(IndexSets, OverlapEqualsSets) {
     EXPECT_FLOAT_EQ(recall[row], x.empty() ? 1.0f : static_cast<float>(both) / static_cast<float>(x.size()));
     const int32_t either = a_lengths[row] + b_lengths[row] - both;
     EXPECT_FLOAT_EQ(jaccard[row], either == 0 ? 1.0f : static_cast<float>(both) / static_cast<float>(either));
+  }
+}
+
+// Against the definition in double; k beyond the lanes that masses are added in.
+TEST_F(IndexSets, MassRecallIsTheShareOfTheMass) {
+  std::mt19937 random(5);
+  for (const int32_t k : {1, 40, 511, 512, 513, 1500}) {
+    constexpr int32_t kRows = 12;
+    const int64_t mass_stride = k + 3;
+    std::vector<int32_t> a(static_cast<size_t>(kRows * k), -1), b(a), a_lengths(kRows), b_lengths(kRows);
+    std::vector<float> mass(static_cast<size_t>(kRows * mass_stride), std::nanf(""));
+    const auto draw = [&](int32_t *list, int32_t length) {
+      std::set<int32_t> chosen;
+      while (static_cast<int32_t>(chosen.size()) < length)
+        chosen.insert(std::uniform_int_distribution<int32_t>(0, 2 * k)(random));
+      std::copy(chosen.begin(), chosen.end(), list);
+    };
+    for (int32_t row = 0; row < kRows; ++row) {
+      const auto at = static_cast<size_t>(row);
+      a_lengths[at] = std::max(0, k - row % 3);  // k, k - 1, k - 2
+      b_lengths[at] = row % 4 == 3 ? 0 : k - row % 2;
+      draw(&a[at * static_cast<size_t>(k)], a_lengths[at]);
+      draw(&b[at * static_cast<size_t>(k)], b_lengths[at]);
+      for (int32_t i = 0; i < a_lengths[at]; ++i)
+        mass[static_cast<size_t>(row * mass_stride + i)] = std::uniform_real_distribution<float>(0.0f, 1.0f)(random);
+    }
+    const auto row_of = [k](std::vector<int32_t> &lists, int32_t row) { return lists.begin() + row * k; };
+    std::copy_n(row_of(a, 0), k, row_of(b, 0));  // B is A: all of it, exactly
+    b_lengths[0] = a_lengths[0];
+    a_lengths[1] = 0;                                                   // A is empty
+    std::fill_n(&mass[static_cast<size_t>(2 * mass_stride)], k, 0.0f);  // nothing to lose
+    a_lengths[4] = -2;
+    a_lengths[5] = k + 9;  // counts as k
+    draw(&a[static_cast<size_t>(5 * k)], k);
+    std::fill_n(&mass[static_cast<size_t>(5 * mass_stride)], k, 0.25f);
+    std::vector<float> recall(kRows);
+    overlap(executor_, {a.data(), k, a_lengths.data(), k, k, b.data(), k, b_lengths.data(), kRows, 0, nullptr, nullptr,
+                        nullptr, recall.data(), mass.data(), mass_stride});
+    for (int32_t row = 0; row < kRows; ++row) {
+      const int32_t a_count = std::clamp(a_lengths[static_cast<size_t>(row)], 0, k);
+      const std::set<int32_t> other(row_of(b, row), row_of(b, row) + b_lengths[static_cast<size_t>(row)]);
+      double common = 0;
+      double all = 0;
+      for (int32_t i = 0; i < a_count; ++i) {
+        const auto value = static_cast<double>(mass[static_cast<size_t>(row * mass_stride + i)]);
+        all += value;
+        if (other.count(a[static_cast<size_t>(row * k + i)]) != 0) common += value;
+      }
+      EXPECT_NEAR(static_cast<double>(recall[static_cast<size_t>(row)]), all == 0 ? 1.0 : common / all, 1e-6)
+          << "row " << row << ", k " << k;
+      EXPECT_LE(recall[static_cast<size_t>(row)], 1.0f);
+    }
+    EXPECT_EQ(recall[0], 1.0f);
+    EXPECT_EQ(recall[1], 1.0f);
+    EXPECT_EQ(recall[2], 1.0f);
+    EXPECT_EQ(recall[3], 0.0f);  // B is empty
   }
 }
 

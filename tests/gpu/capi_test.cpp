@@ -118,6 +118,9 @@ TEST_F(CudaApi, EveryOperationGivesTheCpusIndices) {
   EXPECT_EQ(cuda.memory.get(cuda.remapped, kEntries), cpu.memory.get(cpu.remapped, kEntries));
   EXPECT_EQ(cuda.memory.get(cuda.common, SmallEngine::kRows), cpu.memory.get(cpu.common, SmallEngine::kRows));
   EXPECT_EQ(cuda.memory.get(cuda.ratios, 2 * SmallEngine::kRows), cpu.memory.get(cpu.ratios, 2 * SmallEngine::kRows));
+  const std::vector<float> cuda_recall = cuda.memory.get(cuda.mass_recall, SmallEngine::kRows);
+  const std::vector<float> cpu_recall = cpu.memory.get(cpu.mass_recall, SmallEngine::kRows);
+  for (size_t row = 0; row < SmallEngine::kRows; ++row) EXPECT_NEAR(cuda_recall[row], cpu_recall[row], 1e-4f) << row;
   EXPECT_EQ(cuda.faults(), 0u);
 }
 

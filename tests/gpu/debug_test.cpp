@@ -76,6 +76,12 @@ TEST_F(CheckValues, ListsOfAnEngineAreLookedAt) {
   view.kind = IC_INDEX_LOGICAL;
   expect_refused(device_lengths, lengths.size(), 2, SmallEngine::kK + 1,
                  [&] { return engine.run_attention(view, nullptr); }, {"ic_attention_run", "IC_FAULT_INDEX"});
+  expect_refused(device_lengths, lengths.size(), 2, SmallEngine::kK + 1, [&] { return engine.run_mass(view, nullptr); },
+                 {"ic_attention_mass", "IC_FAULT_INDEX"});
+  expect_refused(engine.row_seq, SmallEngine::kRows, 4, 2, [&] { return engine.run_mass(view, nullptr); },
+                 {"ic_attention_mass", "IC_FAULT_SEQUENCE"});
+  expect_refused(engine.pages, 12, 0, int32_t{SmallEngine::kPages} + 5, [&] { return engine.run_mass(view, nullptr); },
+                 {"ic_attention_mass", "IC_FAULT_PAGE"});
   expect_refused(device_lengths, lengths.size(), 2, -1, [&] { return engine.merge(view, nullptr); },
                  {"ic_topk_merge", "IC_FAULT_INDEX"});
   expect_refused(device_lengths, lengths.size(), 5, -1, [&] { return engine.overlap(view, view, nullptr); },

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <numeric>
@@ -324,6 +325,16 @@ TEST(IndexSets, RemapIsCapturedAndLimited) {
   }
 }
 
+/// Masses of softmaxes, sharp and flat ones; every fifth row has none.
+std::vector<float> draw_masses(int32_t rows, int64_t stride, Random *random) {
+  std::vector<float> masses(static_cast<size_t>(rows * stride));
+  for (size_t i = 0; i < masses.size(); ++i) {
+    const bool none = static_cast<int64_t>(i) / stride % 5 == 4;
+    masses[i] = none ? 0.0f : std::exp(static_cast<float>(random->draw(-4000, 0)) / 100.0f);
+  }
+  return masses;
+}
+
 void compare_overlaps(int rounds) {
   Random random(run_seed());
   for (int i = 0; i < rounds; ++i) {
@@ -341,21 +352,60 @@ void compare_overlaps(int rounds) {
     Twin<int32_t> a(a_lists.indices), b(b_lists.indices), a_lengths(a_lists.lengths), b_lengths(b_lists.lengths);
     const auto count = static_cast<size_t>(rows);
     Twin<int32_t> intersection(std::vector<int32_t>(count, 777));
-    Twin<float> recall(std::vector<float>(count, 777.0f)), jaccard(recall.host);
+    Twin<float> recall(std::vector<float>(count, 777.0f)), jaccard(recall.host), mass_recall(recall.host);
+    const int64_t mass_stride = a_k + random.draw(0, 9);
+    Twin<float> mass(draw_masses(rows, mass_stride, &random));
     on_both([&](bool cuda) {
-      backend_on(cuda).overlap({a.on(cuda), a_stride, a_lengths.on(cuda), a_k, b_k, b.on(cuda), b_stride,
-                                b_lengths.on(cuda), rows, 0, i % 7 == 1 ? nullptr : intersection.on(cuda),
-                                i % 7 == 2 ? nullptr : recall.on(cuda), i % 7 == 3 ? nullptr : jaccard.on(cuda)},
-                               nullptr);
+      backend_on(cuda).overlap(
+          {a.on(cuda), a_stride, a_lengths.on(cuda), a_k, b_k, b.on(cuda), b_stride, b_lengths.on(cuda), rows, 0,
+           i % 7 == 1 ? nullptr : intersection.on(cuda), i % 7 == 2 ? nullptr : recall.on(cuda),
+           i % 7 == 3 ? nullptr : jaccard.on(cuda), i % 7 == 4 ? nullptr : mass_recall.on(cuda),
+           i % 7 == 4 ? nullptr : mass.on(cuda), mass_stride},
+          nullptr);
     });
     intersection.expect_same("intersection");
     recall.expect_same("recall");
     jaccard.expect_same("jaccard");
+    mass_recall.expect_same("mass_recall");
     if (testing::Test::HasFatalFailure()) return;
   }
 }
 
 TEST(IndexSets, Overlap) { compare_overlaps(60); }
+
+TEST(IndexSets, OverlapIsCapturedAndSeesOtherContents) {
+  Random random(run_seed());
+  constexpr int32_t kRows = 40, kK = 1300;
+  constexpr size_t kEntries = size_t{kRows} * kK;
+  Twin<int32_t> a(std::vector<int32_t>(kEntries, -1)), b(a.host), a_lengths(std::vector<int32_t>(kRows, 0)),
+      b_lengths(a_lengths.host), intersection(std::vector<int32_t>(kRows, 777));
+  Twin<float> mass(std::vector<float>(kEntries, 0.0f)), recall(std::vector<float>(kRows, 777.0f)), jaccard(recall.host),
+      mass_recall(recall.host);
+  const auto run = [&](bool cuda, cudaStream_t stream) {
+    backend_on(cuda).overlap(
+        {a.on(cuda), kK, a_lengths.on(cuda), kK, kK, b.on(cuda), kK, b_lengths.on(cuda), kRows, 0,
+         intersection.on(cuda), recall.on(cuda), jaccard.on(cuda), mass_recall.on(cuda), mass.on(cuda), kK},
+        stream);
+  };
+  CapturedGraph graph([&](cudaStream_t stream) { run(true, stream); });
+  EXPECT_EQ(mass_recall.host[0], 777.0f);
+  mass_recall.expect_same("what nobody has written yet");
+  for (int round = 0; round < 20; ++round) {
+    const Lists a_lists = draw_lists(kRows, kK, kK, 3000, &random), b_lists = draw_lists(kRows, kK, kK, 3000, &random);
+    a.assign(a_lists.indices);
+    a_lengths.assign(a_lists.lengths);
+    b.assign(b_lists.indices);
+    b_lengths.assign(b_lists.lengths);
+    mass.assign(draw_masses(kRows, kK, &random));
+    graph.replay();
+    run(false, nullptr);
+    intersection.expect_same("intersection");
+    recall.expect_same("recall");
+    jaccard.expect_same("jaccard");
+    mass_recall.expect_same("mass_recall");
+    if (HasFatalFailure()) return;
+  }
+}
 
 TEST(IndexSets, OverlapOfWhatIsNoListStaysInBounds) {
   Random random(run_seed());
@@ -365,10 +415,11 @@ TEST(IndexSets, OverlapOfWhatIsNoListStaysInBounds) {
   for (int32_t &v : lengths) v = random.draw(-400, 400);
   const std::vector<float> ratios(kRows, 777.0f);
   Twin<int32_t> a(values), a_lengths(lengths), intersection(std::vector<int32_t>(kRows, 777));
-  Twin<float> recall(ratios), jaccard(ratios);
-  cuda_backend().overlap({a.on(true), kK, a_lengths.on(true), kK, kK, a.on(true), kK, a_lengths.on(true), kRows, 0,
-                          intersection.on(true), recall.on(true), jaccard.on(true)},
-                         nullptr);
+  Twin<float> recall(ratios), jaccard(ratios), mass_recall(ratios), mass(draw_masses(kRows, kK, &random));
+  cuda_backend().overlap(
+      {a.on(true), kK, a_lengths.on(true), kK, kK, a.on(true), kK, a_lengths.on(true), kRows, 0, intersection.on(true),
+       recall.on(true), jaccard.on(true), mass_recall.on(true), mass.on(true), kK},
+      nullptr);
   ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
 }
 

@@ -5,8 +5,8 @@ add_library(gpu_shim OBJECT gpu/shim/arena.cpp gpu/shim/calls.cpp gpu/shim/main.
 target_include_directories(gpu_shim PUBLIC ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/include)
 target_link_libraries(gpu_shim PRIVATE indexcache_options indexcache_cudart)
 set(wrapped main malloc calloc realloc aligned_alloc posix_memalign free ic_context_create ic_forward ic_indexer_scores
-    ic_topk_select ic_topk_merge ic_attention_run ic_indexer_prepare_queries ic_indexer_prepare_keys ic_cache_remap
-    ic_cache_compact ic_cache_export ic_cache_import ic_index_overlap)
+    ic_topk_select ic_topk_merge ic_attention_run ic_attention_mass ic_indexer_prepare_queries ic_indexer_prepare_keys
+    ic_cache_remap ic_cache_compact ic_cache_export ic_cache_import ic_index_overlap)
 list(TRANSFORM wrapped PREPEND LINKER:--wrap=)
 
 function(indexcache_add_gpu_program name)

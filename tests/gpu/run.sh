@@ -33,7 +33,7 @@ reduced='--gtest_filter=-*Long*:*AllocateNothing*'
 # racecheck slows the use of shared memory a thousandfold: each kernel once, at small sizes.
 raced='--gtest_filter=RandomSmall.*:Merge.KeysInSeveralParts:Prepare.TiesRoundToEven:Prepare.SpecialValues'
 raced+=':IndexSets.StampsAndTheirCheck:IndexSets.ReplayedImportChecksWhatItFinds:CudaApi.*:CheckValues.*'
-raced+=':Attend.RowsWithoutKeysAreZero:Attend.LengthsMayBeNull:Attend.OneKeyIsCopied'
+raced+=':Attend.RowsWithoutKeysAreZero:Attend.LengthsMayBeNull:Attend.OneKeyIsCopied:AttentionMass.LengthsMayBeNull'
 
 # commit_here: HEAD, marked when the tree differs from it; nothing without git
 commit_here() {

@@ -158,6 +158,8 @@ class SmallEngine {
     moved_rows = memory.put(std::vector<int32_t>{5, 0, -1, 3, 1, 1});
     ratios = memory.put(std::vector<float>(2 * kRows, -7.0f));
     common = memory.put(std::vector<int32_t>(kRows, -7));
+    masses = memory.put(std::vector<float>(kRows * kK, -7.0f));
+    mass_recall = memory.put(std::vector<float>(kRows, -7.0f));
     size_t size = 0;
     EXPECT_IC_OK(ic_forward_workspace_size(cache, kRows, kMaxKeyEnd, &size));
     workspace_size = size;
@@ -168,6 +170,8 @@ class SmallEngine {
     EXPECT_IC_OK(ic_topk_merge_workspace_size(topk, kRows, 1, &size));
     workspace_size = std::max(workspace_size, size);
     EXPECT_IC_OK(ic_attention_workspace_size(attention, kRows, kPadded, &size));
+    workspace_size = std::max(workspace_size, size);
+    EXPECT_IC_OK(ic_attention_mass_workspace_size(attention, kRows, kPadded, &size));
     workspace_size = std::max(workspace_size, size);
     EXPECT_IC_OK(ic_cache_compact_workspace_size(cache, kRows, &size));
     workspace_size = std::max(workspace_size, size);
@@ -288,6 +292,15 @@ class SmallEngine {
     const ic_batch rows = batch();
     return ic_attention_run(attention, &rows, 0, &view, &args, workspace, workspace_size, stream);
   }
+  ic_status run_mass(const ic_index_view &view, ic_stream stream) {
+    const ic_pool kv_memory = kv_pool();
+    const ic_batch rows = batch();
+    ic_mass_args args = IC_MASS_ARGS_INIT;
+    args.q = attention_q;
+    args.kv = &kv_memory;
+    args.mass = masses;
+    return ic_attention_mass(attention, &rows, 0, &view, &args, workspace, workspace_size, stream);
+  }
   ic_status score(ic_stream stream) {
     const ic_queries all = queries();
     const ic_pool pool = key_pool();
@@ -350,6 +363,8 @@ class SmallEngine {
     args.intersection = common;
     args.recall = ratios;
     args.jaccard = ratios + kRows;
+    args.mass = masses;
+    args.mass_recall = mass_recall;
     return ic_index_overlap(context, &a, &b, &args, stream);
   }
   ic_status export_to(int32_t layer, int32_t location, void *block, ic_stream stream) {
@@ -376,6 +391,7 @@ class SmallEngine {
     ASSERT_IC_OK(forward(1, stream, nullptr, true));
     ASSERT_IC_OK(forward(2, stream, &last));
     ASSERT_IC_OK(merge(last, stream));
+    ASSERT_IC_OK(run_mass(first, stream));
     ASSERT_IC_OK(overlap(first, last, stream));
     ASSERT_IC_OK(remap(0, IC_LAYOUT_PAGED, stream));
     ASSERT_IC_OK(compact(2, stream));
@@ -392,7 +408,8 @@ class SmallEngine {
   ic_attention *attention = nullptr;
   ic_cache *cache = nullptr;
   ic_block_table table{};
-  float *x, *key_x, *w, *tables, *norm, *kv, *attention_q, *q_scale, *scores, *out, *lse, *ratios;
+  float *x, *key_x, *w, *tables, *norm, *kv, *attention_q, *q_scale, *scores, *out, *lse, *ratios, *masses,
+      *mass_recall;
   uint8_t *q, *keys;
   int32_t *row_seq, *key_end, *pages, *positions, *selected, *selected_lengths, *remapped, *remapped_lengths,
       *moved_rows, *common;

@@ -130,11 +130,15 @@ class Problem:
         order = np.lexsort((np.arange(scores.size), -scores))
         return sorted(order[: self.K].tolist())
 
-    def expected_attention(self, row: int, indices: list[int]) -> Any:
+    def expected_weights(self, row: int, indices: list[int]) -> Any:
         kv = self.in_order(self.kv, row)[indices].astype(np.float64)
         logits = 0.125 * self.attention_q[row].astype(np.float64) @ kv.T
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return (weights / weights.sum(axis=1, keepdims=True)) @ kv[:, : self.LATENT]
+        return weights / weights.sum(axis=1, keepdims=True)
+
+    def expected_attention(self, row: int, indices: list[int]) -> Any:
+        kv = self.in_order(self.kv, row)[indices].astype(np.float64)
+        return self.expected_weights(row, indices) @ kv[:, : self.LATENT]
 
 
 @pytest.fixture

@@ -114,6 +114,22 @@ def test_rows_of_a_draft_are_kept(problem: Problem) -> None:
     assert memory.rows(problem.cache.layer(1)(stream)) == [problem.expected_indices(1)]
 
 
+def test_attention_mass(problem: Problem) -> None:
+    memory, give, stream = problem.memory, problem.memory.give, problem.memory.stream
+    problem.cache.begin(problem.batch)
+    view = problem.full()()
+    mass, kept = np.full((2, 8), -1, np.float32), np.zeros(2, np.float32)
+    inputs = ic.MassInputs(give(problem.attention_q), ic.Pool(give(problem.kv), "paged"), give(mass))
+    workspace = memory.empty(problem.attention.mass_workspace_size(2, 8))
+    problem.attention.mass(problem.batch, view, inputs, workspace=workspace, stream=stream)
+    ic.index_overlap(problem.context, view, view, mass=give(mass), mass_recall=give(kept), stream=stream)
+    memory.download()
+    for row in range(2):
+        expected = problem.expected_weights(row, problem.expected_indices(row)).mean(axis=0)
+        np.testing.assert_allclose(mass[row], expected, rtol=1e-4)
+    np.testing.assert_allclose(kept, 1, rtol=1e-6)
+
+
 # ---- what is refused ---------------------------------------------------------------------------------------------------
 
 

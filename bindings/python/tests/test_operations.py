@@ -226,6 +226,37 @@ def test_export_import_and_overlap(context: ic.Context) -> None:
     assert caught_parse.value.status == ic.Status.PARSE
 
 
+def test_attention_mass_and_how_much_of_it_other_indices_keep(problem: Problem) -> None:
+    own = np.array([[1, 40, 89, -1], [0, 7, -1, -1]], np.int32)
+    view = ic.IndexView(problem.context, own, np.array([3, 2], np.int32))
+    kv = ic.Pool(problem.kv, "paged")
+    mass = np.full((2, 6), -1, np.float32)
+    inputs = ic.MassInputs(problem.attention_q, kv, mass[:, :4])
+    workspace = ic.empty(problem.attention.mass_workspace_size(2, 4))
+    problem.attention.mass(problem.batch, view, inputs, workspace=workspace)
+    for row, chosen in ((0, [1, 40, 89]), (1, [0, 7])):
+        expected = problem.expected_weights(row, chosen).mean(axis=0)
+        np.testing.assert_allclose(mass[row, : len(chosen)], expected, rtol=1e-5)
+        assert (mass[row, len(chosen) : 4] == 0).all() and (mass[row, 4:] == -1).all()
+
+    other = np.array([[40, 89], [3, -1]], np.int32)
+    kept = np.zeros(2, np.float32)
+    others = ic.IndexView(problem.context, other, np.array([2, 1], np.int32))
+    ic.index_overlap(problem.context, view, others, mass=mass[:, :4], mass_recall=kept)
+    np.testing.assert_allclose(kept, [mass[0, 1] + mass[0, 2], 0], rtol=1e-5)
+    with pytest.raises(ic.ArgumentError, match=r"out->mass is NULL; out->mass_recall needs it"):
+        ic.index_overlap(problem.context, view, others, mass_recall=kept)
+
+    sink = np.full(problem.HEADS, 100, np.float32)  # takes all
+    problem.attention.mass(problem.batch, view, ic.MassInputs(problem.attention_q, kv, mass[:, :4], sink),
+                           workspace=workspace)  # fmt: skip
+    assert (mass[:, :4] < 1e-20).all()
+    with pytest.raises(ic.ArrayError, match=r"the mass arrays are for 1 rows; there are indices of 2"):
+        problem.attention.mass(problem.batch, view, ic.MassInputs(problem.attention_q[:1], kv, mass[:, :4]))
+    with pytest.raises(ic.ArrayError, match=r"mass\.mass"):
+        problem.attention.mass(problem.batch, view, ic.MassInputs(problem.attention_q, kv, mass))
+
+
 def test_draft_steps_keep_and_compact(problem: Problem) -> None:
     problem.cache.begin(problem.batch)
     problem.full()()

@@ -24,11 +24,20 @@ SOURCES = "".join(
 API = json.loads((ROOT / "bindings" / "api.json").read_text())
 
 
+def readme_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (PYTHON / "README.md").read_text(), re.S)
+
+
+def test_the_search_of_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
+    _, search = readme_blocks()
+    exec(search, {"ic": ic, "saved": b"", "evaluate": lambda pattern: float(pattern.rindex("F"))})
+    assert capsys.readouterr().out == "FFFFSSSSSSSSSSSS DONE\n"
+
+
 def test_the_readme_shows_the_example(capsys: pytest.CaptureFixture[str]) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (PYTHON / "README.md").read_text(), re.S)
+    decode, _ = readme_blocks()
     example = PYTHON / "examples" / "decode.py"
-    assert len(blocks) == 1
-    assert example.read_text().split('"""\n\n', 1)[1] == blocks[0]
+    assert example.read_text().split('"""\n\n', 1)[1] == decode
     runpy.run_path(str(example), run_name="__main__")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 7 and lines[1] == "position 997: layer 1 attends to 64 keys selected by layer 0"

@@ -253,59 +253,76 @@ void store_zeros(const RowState &s, int32_t head) {
   if (s.row.lse != nullptr) s.row.lse[head] = -__builtin_inff();
 }
 
-void finish_head(const RowState &s, int32_t head) {
-  const float denominator = reduce_add(load(s.denominators + static_cast<int64_t>(head) * kLanes));
-  const float maximum = s.maxima[head];
-  if (denominator == 0.0f) return store_zeros(s, head);
-  float with_sink = denominator;
+float denominator_of(const RowState &s, int32_t head) {
+  return reduce_add(load(s.denominators + static_cast<int64_t>(head) * kLanes));
+}
+
+// 1 / (denominator and sink): what makes weights probabilities. The denominator is not 0.
+F32 weight_factor(const RowState &s, int32_t head, float denominator) {
   if (s.row.sink != nullptr) {
     // Beyond exp's range the sink takes all: an infinite denominator gives zeros.
-    const float distance = s.row.sink[head] - maximum;
+    const float distance = s.row.sink[head] - s.maxima[head];
     float term[kLanes];
     store(term, exp_lanes(set1(distance)));
-    with_sink += distance > 88.0f ? __builtin_inff() : term[0];
+    denominator += distance > 88.0f ? __builtin_inff() : term[0];
   }
-  store_outputs(s, head, div(set1(1.0f), set1(with_sink)));
+  return div(set1(1.0f), set1(denominator));
+}
+
+void finish_head(const RowState &s, int32_t head) {
+  const float denominator = denominator_of(s, head);
+  const float maximum = s.maxima[head];
+  if (denominator == 0.0f) return store_zeros(s, head);
+  store_outputs(s, head, weight_factor(s, head, denominator));
   if (s.row.lse == nullptr) return;
   const bool is_number = denominator > 0.0f && denominator < __builtin_inff();
   s.row.lse[head] =
       is_number ? static_cast<float>(static_cast<double>(maximum) + log_positive(denominator)) : denominator;
 }
 
-void attend_row(const AttendRow &row, float *scratch) {
+RowState row_state(const AttendRow &row, float *scratch) {
   const AttendScratch at = attend_scratch(row.num_heads, row.d_latent, row.d_rope);
-  const RowState s = {row,
-                      row.d_latent + row.d_rope,
-                      scratch + at.queries,
-                      scratch + at.keys,
-                      scratch + at.values,
-                      scratch + at.weights,
-                      scratch + at.sums,
-                      scratch + at.denominators,
-                      scratch + at.maxima,
-                      scratch + at.rescales};
+  return {row,
+          row.d_latent + row.d_rope,
+          scratch + at.queries,
+          scratch + at.keys,
+          scratch + at.values,
+          scratch + at.weights,
+          scratch + at.sums,
+          scratch + at.denominators,
+          scratch + at.maxima,
+          scratch + at.rescales};
+}
+
+// Gathers the block of keys that begins with `key` and scores it; returns its number of keys.
+int32_t score_keys(const RowState &s, int32_t key) {
+  const AttendRow &row = s.row;
+  const int32_t count = row.num_keys - key < kBlock ? row.num_keys - key : kBlock;
+  if (row.kv_dtype == IC_DTYPE_F32) {
+    gather_block<F32Token>(s, row.keys + key, count);
+  } else if (row.kv_dtype == IC_DTYPE_BF16) {
+    gather_block<Bf16Token>(s, row.keys + key, count);
+  } else {
+    gather_block<Fp8Token>(s, row.keys + key, count);
+  }
+  score_block(s, count);
+  return count;
+}
+
+void attend_row(const AttendRow &row, float *scratch) {
+  const RowState s = row_state(row, scratch);
   if (row.num_keys == 0) {
     for (int32_t h = 0; h < row.num_heads; ++h) store_zeros(s, h);
     return;
   }
   load_queries(s);
   for (int32_t key = 0; key < row.num_keys; key += kBlock) {
-    const int32_t count = row.num_keys - key < kBlock ? row.num_keys - key : kBlock;
-    if (row.kv_dtype == IC_DTYPE_F32) {
-      gather_block<F32Token>(s, row.keys + key, count);
-    } else if (row.kv_dtype == IC_DTYPE_BF16) {
-      gather_block<Bf16Token>(s, row.keys + key, count);
-    } else {
-      gather_block<Fp8Token>(s, row.keys + key, count);
-    }
-    score_block(s, count);
+    const int32_t count = score_keys(s, key);
     softmax_block(s, count, key == 0);
     accumulate_block(s, count, key == 0);
   }
   for (int32_t h = 0; h < row.num_heads; ++h) finish_head(s, h);
 }
-
-constexpr AttendKernels kKernels = {attend_row};
 
 }  // namespace
 }  // namespace ic::cpu

@@ -11,7 +11,8 @@ constexpr int kTileVectors = 1;
 }  // namespace ic::cpu
 
 #include "cpu/isa/attend.inl"
+#include "cpu/isa/attention_mass.inl"
 
 namespace ic::cpu {
-const AttendKernels kAttendKernelsAvx2 = kKernels;
+const AttendKernels kAttendKernelsAvx2 = {attend_row, attention_mass_row};
 }  // namespace ic::cpu

@@ -64,6 +64,9 @@ static inline AttendScratch attend_scratch(int32_t num_heads, int32_t d_latent, 
 struct AttendKernels {
   /// scratch: attend_scratch(row.num_heads, ...).size floats, aligned to 256 bytes, needs no clearing.
   void (*row)(const AttendRow &row, float *scratch);
+  /// mass[entries[j]] = mean over the heads of the softmax weight of key j. Reads row as if it had no values: d_latent
+  /// is 0 and d_rope all of the token's dimensions; out, out_dtype and lse are not looked at. entries: [num_keys].
+  void (*mass)(const AttendRow &row, const int32_t *entries, float *mass, float *scratch);
 };
 
 extern const AttendKernels kAttendKernelsPortable;

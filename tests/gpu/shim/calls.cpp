@@ -93,6 +93,7 @@ IC_REAL(ic_indexer_scores);
 IC_REAL(ic_topk_select);
 IC_REAL(ic_topk_merge);
 IC_REAL(ic_attention_run);
+IC_REAL(ic_attention_mass);
 IC_REAL(ic_indexer_prepare_queries);
 IC_REAL(ic_indexer_prepare_keys);
 IC_REAL(ic_cache_remap);
@@ -145,6 +146,10 @@ IC_OPERATION(ic_topk_merge, (const ic_topk *topk, const ic_merge_args *args, ic_
 IC_OPERATION(ic_attention_run,
              (const ic_attention *attention, const ic_batch *batch, int32_t row_begin, const ic_index_view *indices,
               const ic_attention_args *args, void *workspace, size_t workspace_size, ic_stream given),
+             attention, batch, row_begin, indices, args, workspace, workspace_size)
+IC_OPERATION(ic_attention_mass,
+             (const ic_attention *attention, const ic_batch *batch, int32_t row_begin, const ic_index_view *indices,
+              const ic_mass_args *args, void *workspace, size_t workspace_size, ic_stream given),
              attention, batch, row_begin, indices, args, workspace, workspace_size)
 IC_OPERATION(ic_indexer_prepare_queries, (const ic_indexer *indexer, const ic_prepare_args *args, ic_stream given),
              indexer, args)

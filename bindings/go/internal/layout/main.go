@@ -285,6 +285,17 @@ func main() {
 		field("ic_index_view", "numerics_id", unsafe.Offsetof(c.numerics_id), unsafe.Sizeof(c.numerics_id))
 	}
 	{
+		var c C.ic_mass_args
+		structure("ic_mass_args", unsafe.Sizeof(c), unsafe.Alignof(c))
+		field("ic_mass_args", "struct_size", unsafe.Offsetof(c.struct_size), unsafe.Sizeof(c.struct_size))
+		field("ic_mass_args", "q", unsafe.Offsetof(c.q), unsafe.Sizeof(c.q))
+		field("ic_mass_args", "q_row_stride", unsafe.Offsetof(c.q_row_stride), unsafe.Sizeof(c.q_row_stride))
+		field("ic_mass_args", "kv", unsafe.Offsetof(c.kv), unsafe.Sizeof(c.kv))
+		field("ic_mass_args", "sink", unsafe.Offsetof(c.sink), unsafe.Sizeof(c.sink))
+		field("ic_mass_args", "mass", unsafe.Offsetof(c.mass), unsafe.Sizeof(c.mass))
+		field("ic_mass_args", "mass_row_stride", unsafe.Offsetof(c.mass_row_stride), unsafe.Sizeof(c.mass_row_stride))
+	}
+	{
 		var c C.ic_cache_desc
 		structure("ic_cache_desc", unsafe.Sizeof(c), unsafe.Alignof(c))
 		field("ic_cache_desc", "struct_size", unsafe.Offsetof(c.struct_size), unsafe.Sizeof(c.struct_size))
@@ -411,6 +422,65 @@ func main() {
 		field("ic_overlap_args", "intersection", unsafe.Offsetof(c.intersection), unsafe.Sizeof(c.intersection))
 		field("ic_overlap_args", "recall", unsafe.Offsetof(c.recall), unsafe.Sizeof(c.recall))
 		field("ic_overlap_args", "jaccard", unsafe.Offsetof(c.jaccard), unsafe.Sizeof(c.jaccard))
+		field("ic_overlap_args", "mass", unsafe.Offsetof(c.mass), unsafe.Sizeof(c.mass))
+		field("ic_overlap_args", "mass_row_stride", unsafe.Offsetof(c.mass_row_stride), unsafe.Sizeof(c.mass_row_stride))
+		field("ic_overlap_args", "mass_recall", unsafe.Offsetof(c.mass_recall), unsafe.Sizeof(c.mass_recall))
+	}
+	{
+		var c C.ic_search_desc
+		structure("ic_search_desc", unsafe.Sizeof(c), unsafe.Alignof(c))
+		field("ic_search_desc", "struct_size", unsafe.Offsetof(c.struct_size), unsafe.Sizeof(c.struct_size))
+		field("ic_search_desc", "num_layers", unsafe.Offsetof(c.num_layers), unsafe.Sizeof(c.num_layers))
+		field("ic_search_desc", "strategy", unsafe.Offsetof(c.strategy), unsafe.Sizeof(c.strategy))
+		field("ic_search_desc", "start", unsafe.Offsetof(c.start), unsafe.Sizeof(c.start))
+		field("ic_search_desc", "keep_full", unsafe.Offsetof(c.keep_full), unsafe.Sizeof(c.keep_full))
+		field("ic_search_desc", "num_keep_full", unsafe.Offsetof(c.num_keep_full), unsafe.Sizeof(c.num_keep_full))
+		field("ic_search_desc", "num_full", unsafe.Offsetof(c.num_full), unsafe.Sizeof(c.num_full))
+		field("ic_search_desc", "max_full", unsafe.Offsetof(c.max_full), unsafe.Sizeof(c.max_full))
+		field("ic_search_desc", "num_blocks", unsafe.Offsetof(c.num_blocks), unsafe.Sizeof(c.num_blocks))
+		field("ic_search_desc", "loss_budget", unsafe.Offsetof(c.loss_budget), unsafe.Sizeof(c.loss_budget))
+		field("ic_search_desc", "similarity", unsafe.Offsetof(c.similarity), unsafe.Sizeof(c.similarity))
+		field("ic_search_desc", "num_similarity", unsafe.Offsetof(c.num_similarity), unsafe.Sizeof(c.num_similarity))
+		field("ic_search_desc", "num_samples", unsafe.Offsetof(c.num_samples), unsafe.Sizeof(c.num_samples))
+		field("ic_search_desc", "seed", unsafe.Offsetof(c.seed), unsafe.Sizeof(c.seed))
+		field("ic_search_desc", "journal", unsafe.Offsetof(c.journal), unsafe.Sizeof(c.journal))
+		field("ic_search_desc", "journal_size", unsafe.Offsetof(c.journal_size), unsafe.Sizeof(c.journal_size))
+	}
+	{
+		var c C.ic_search_candidate
+		structure("ic_search_candidate", unsafe.Sizeof(c), unsafe.Alignof(c))
+		field("ic_search_candidate", "struct_size", unsafe.Offsetof(c.struct_size), unsafe.Sizeof(c.struct_size))
+		field("ic_search_candidate", "id", unsafe.Offsetof(c.id), unsafe.Sizeof(c.id))
+		field("ic_search_candidate", "step", unsafe.Offsetof(c.step), unsafe.Sizeof(c.step))
+		field("ic_search_candidate", "layer", unsafe.Offsetof(c.layer), unsafe.Sizeof(c.layer))
+		field("ic_search_candidate", "first_layer", unsafe.Offsetof(c.first_layer), unsafe.Sizeof(c.first_layer))
+		field("ic_search_candidate", "num_full", unsafe.Offsetof(c.num_full), unsafe.Sizeof(c.num_full))
+	}
+	{
+		var c C.ic_search_info
+		structure("ic_search_info", unsafe.Sizeof(c), unsafe.Alignof(c))
+		field("ic_search_info", "struct_size", unsafe.Offsetof(c.struct_size), unsafe.Sizeof(c.struct_size))
+		field("ic_search_info", "state", unsafe.Offsetof(c.state), unsafe.Sizeof(c.state))
+		field("ic_search_info", "num_steps", unsafe.Offsetof(c.num_steps), unsafe.Sizeof(c.num_steps))
+		field("ic_search_info", "num_full", unsafe.Offsetof(c.num_full), unsafe.Sizeof(c.num_full))
+		field("ic_search_info", "target_num_full", unsafe.Offsetof(c.target_num_full), unsafe.Sizeof(c.target_num_full))
+		field("ic_search_info", "baseline_loss", unsafe.Offsetof(c.baseline_loss), unsafe.Sizeof(c.baseline_loss))
+		field("ic_search_info", "accepted_loss", unsafe.Offsetof(c.accepted_loss), unsafe.Sizeof(c.accepted_loss))
+		field("ic_search_info", "num_evaluated", unsafe.Offsetof(c.num_evaluated), unsafe.Sizeof(c.num_evaluated))
+		field("ic_search_info", "num_rejected", unsafe.Offsetof(c.num_rejected), unsafe.Sizeof(c.num_rejected))
+		field("ic_search_info", "num_handed_out", unsafe.Offsetof(c.num_handed_out), unsafe.Sizeof(c.num_handed_out))
+		field("ic_search_info", "num_planned", unsafe.Offsetof(c.num_planned), unsafe.Sizeof(c.num_planned))
+		field("ic_search_info", "journal_size", unsafe.Offsetof(c.journal_size), unsafe.Sizeof(c.journal_size))
+		field("ic_search_info", "journal_resumed", unsafe.Offsetof(c.journal_resumed), unsafe.Sizeof(c.journal_resumed))
+	}
+	{
+		var c C.ic_search_step
+		structure("ic_search_step", unsafe.Sizeof(c), unsafe.Alignof(c))
+		field("ic_search_step", "struct_size", unsafe.Offsetof(c.struct_size), unsafe.Sizeof(c.struct_size))
+		field("ic_search_step", "id", unsafe.Offsetof(c.id), unsafe.Sizeof(c.id))
+		field("ic_search_step", "loss", unsafe.Offsetof(c.loss), unsafe.Sizeof(c.loss))
+		field("ic_search_step", "layer", unsafe.Offsetof(c.layer), unsafe.Sizeof(c.layer))
+		field("ic_search_step", "num_full", unsafe.Offsetof(c.num_full), unsafe.Sizeof(c.num_full))
 	}
 	constant("IC_VERSION_MAJOR", int64(indexcache.VersionMajor))
 	constant("IC_VERSION_MINOR", int64(indexcache.VersionMinor))
@@ -441,6 +511,8 @@ func main() {
 	constant("IC_ERROR_PART_OVERLAP", int64(indexcache.ErrPartOverlap))
 	constant("IC_ERROR_SCHEDULE_HASH", int64(indexcache.ErrScheduleHash))
 	constant("IC_ERROR_NUMERICS", int64(indexcache.ErrNumerics))
+	constant("IC_ERROR_ALREADY_TOLD", int64(indexcache.ErrAlreadyTold))
+	constant("IC_ERROR_JOURNAL", int64(indexcache.ErrJournal))
 	constant("IC_ERROR_CUDA_NOT_BUILT", int64(indexcache.ErrCUDANotBuilt))
 	constant("IC_ERROR_CUDA_NO_DRIVER", int64(indexcache.ErrCUDANoDriver))
 	constant("IC_ERROR_CUDA_NO_DEVICE", int64(indexcache.ErrCUDANoDevice))
@@ -503,6 +575,15 @@ func main() {
 	constant("IC_EXPORT_SCORES", int64(indexcache.ExportScores))
 	constant("IC_IMPORT_ANY_SCHEDULE", int64(indexcache.ImportAnySchedule))
 	constant("IC_IMPORT_SAME_NUMERICS", int64(indexcache.ImportSameNumerics))
+	constant("IC_STRATEGY_GREEDY", int64(indexcache.StrategyGreedy))
+	constant("IC_STRATEGY_GREEDY_BLOCKS", int64(indexcache.StrategyGreedyBlocks))
+	constant("IC_STRATEGY_UNIFORM", int64(indexcache.StrategyUniform))
+	constant("IC_STRATEGY_SIMILARITY_DP", int64(indexcache.StrategySimilarityDP))
+	constant("IC_STRATEGY_RANDOM", int64(indexcache.StrategyRandom))
+	constant("IC_SEARCH_RUNNING", int64(indexcache.SearchRunning))
+	constant("IC_SEARCH_DONE", int64(indexcache.SearchDone))
+	constant("IC_SEARCH_BUDGET", int64(indexcache.SearchBudget))
+	constant("IC_SEARCH_EXHAUSTED", int64(indexcache.SearchExhausted))
 	fmt.Println("macro", "IC_STATUS_IS_STALE", 0, truth(indexcache.Status(0).IsStale()))
 	fmt.Println("macro", "IC_STATUS_IS_STALE", 1, truth(indexcache.Status(1).IsStale()))
 	fmt.Println("macro", "IC_STATUS_IS_STALE", 19, truth(indexcache.Status(19).IsStale()))

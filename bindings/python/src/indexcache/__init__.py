@@ -9,7 +9,7 @@ that they are given; order between streams is the caller's. Handles other than C
 from __future__ import annotations
 
 from ._array import Array, asarray, empty
-from ._attention import Attention, AttentionInputs
+from ._attention import Attention, AttentionInputs, MassInputs
 from ._batch import Batch, BlockTable, Pool
 from ._cache import Cache
 from ._context import Context, device_caps, device_count
@@ -38,6 +38,7 @@ from ._library import (
     version,
 )
 from ._schedule import Schedule
+from ._search import Search, SearchCandidate, SearchStep
 from ._topk import TopK
 from ._types import (
     Backend,
@@ -57,6 +58,9 @@ from ._types import (
     LogLevel,
     Order,
     ScheduleInfo,
+    SearchInfo,
+    SearchState,
+    SearchStrategy,
     Status,
 )
 from ._view import IndexView, index_overlap
@@ -93,6 +97,7 @@ __all__ = [
     "LayerMode",
     "Layout",
     "LogLevel",
+    "MassInputs",
     "NewKeys",
     "Order",
     "OutOfMemoryError",
@@ -102,6 +107,12 @@ __all__ = [
     "Schedule",
     "ScheduleError",
     "ScheduleInfo",
+    "Search",
+    "SearchCandidate",
+    "SearchInfo",
+    "SearchState",
+    "SearchStep",
+    "SearchStrategy",
     "StaleError",
     "StateError",
     "Status",

@@ -35,6 +35,20 @@ class AttentionInputs:
     lse: Any = None
 
 
+@dataclass(frozen=True)
+class MassInputs:
+    """What attention mass reads and writes for some consecutive rows.
+
+    q: [rows, num_heads, d_latent + d_rope] of q_dtype. kv: Pool of latent KV. mass: [rows, k of the indices] f32, where
+    the result goes. sink: [num_heads] f32, or None. q and mass may have any stride from row to row.
+    """
+
+    q: Any
+    kv: Pool
+    mass: Any
+    sink: Any = None
+
+
 class Attention(Handle):
     """One geometry of multi-head latent attention in its absorbed form; immutable, for any number of threads.
 
@@ -82,6 +96,10 @@ class Attention(Handle):
         """Bytes of workspace for run() with up to max_rows rows of up to max_k indices."""
         return size_of(lib.ic_attention_workspace_size, self._raw, max_rows, max_k)
 
+    def mass_workspace_size(self, max_rows: int, max_k: int) -> int:
+        """Bytes of workspace for mass() with up to max_rows rows of up to max_k indices."""
+        return size_of(lib.ic_attention_mass_workspace_size, self._raw, max_rows, max_k)
+
     def run(
         self,
         batch: Batch | None,
@@ -103,6 +121,51 @@ class Attention(Handle):
             same_device(batch, self.context)
         check(
             lib.ic_attention_run(
+                self._raw,
+                None if batch is None else batch._pointer,
+                row_begin,
+                indices._pointer,
+                ctypes.byref(args),
+                pointer,
+                size,
+                stream_pointer(stream),
+            )
+        )
+
+    def mass(
+        self,
+        batch: Batch | None,
+        indices: IndexView,
+        inputs: MassInputs,
+        *,
+        row_begin: int = 0,
+        workspace: Any = None,
+        stream: Any = None,
+    ) -> None:
+        """How much of its attention a row gives to every entry of its list: the mean over the heads of the softmax
+        weight, 0 for what is skipped. Rows and batch are those of run()."""
+        taker = self.context._taker(stream)
+        width = self.d_latent + self.d_rope
+        rows = indices.num_rows
+        q = taker.take(inputs.q, "mass.q", element_name(self.q_dtype), (None, self.num_heads, width), free=1)
+        mass = taker.take(inputs.mass, "mass.mass", "f32", (None, indices.k), written=True, free=1)
+        sink = taker.optional(inputs.sink, "mass.sink", "f32", (self.num_heads,))
+        pool, _ = native_pool(inputs.kv, self.kv_vector, taker, "mass.kv", written=False)
+        if min(len(q), len(mass)) < rows:
+            raise refuse(f"the mass arrays are for {min(len(q), len(mass))} rows; there are indices of {rows}")
+        args = _ffi.ic_mass_args(
+            q=address(q),
+            q_row_stride=row_stride(q),
+            sink=address(sink),
+            mass=address(mass),
+            mass_row_stride=row_stride(mass),
+        )
+        args.kv = ctypes.pointer(pool)
+        pointer, size = taker.workspace(workspace)
+        if batch is not None:
+            same_device(batch, self.context)
+        check(
+            lib.ic_attention_mass(
                 self._raw,
                 None if batch is None else batch._pointer,
                 row_begin,

@@ -41,6 +41,8 @@ IC_ERROR_NO_BATCH = 30
 IC_ERROR_PART_OVERLAP = 31
 IC_ERROR_SCHEDULE_HASH = 32
 IC_ERROR_NUMERICS = 33
+IC_ERROR_ALREADY_TOLD = 34
+IC_ERROR_JOURNAL = 35
 IC_ERROR_CUDA_NOT_BUILT = 40
 IC_ERROR_CUDA_NO_DRIVER = 41
 IC_ERROR_CUDA_NO_DEVICE = 42
@@ -103,6 +105,15 @@ IC_MEMORY_DEVICE = 2
 IC_EXPORT_SCORES = 0x1
 IC_IMPORT_ANY_SCHEDULE = 0x1
 IC_IMPORT_SAME_NUMERICS = 0x2
+IC_STRATEGY_GREEDY = 1
+IC_STRATEGY_GREEDY_BLOCKS = 2
+IC_STRATEGY_UNIFORM = 3
+IC_STRATEGY_SIMILARITY_DP = 4
+IC_STRATEGY_RANDOM = 5
+IC_SEARCH_RUNNING = 1
+IC_SEARCH_DONE = 2
+IC_SEARCH_BUDGET = 3
+IC_SEARCH_EXHAUSTED = 4
 
 
 def IC_STATUS_IS_STALE(status: int) -> int:
@@ -165,6 +176,7 @@ def _whole(type_: Any) -> Any:
 
 
 _int32, _uint32, _size = _whole(ctypes.c_int32), _whole(ctypes.c_uint32), _whole(ctypes.c_size_t)
+_int64 = _whole(ctypes.c_int64)
 
 
 class ic_context_desc(Sized):
@@ -874,6 +886,35 @@ class ic_index_view(Sized):
     ]
 
 
+class ic_mass_args(Sized):
+    """What ic_attention_mass() reads and writes for some consecutive rows."""
+
+    __slots__ = ()
+    struct_size: int
+    """sizeof(ic_mass_args)"""
+    q: int | None
+    """[rows, num_heads, d_latent + d_rope] of q_dtype, heads dense; points at the first row of the part"""
+    q_row_stride: int
+    """Elements from row to row; 0 = dense"""
+    kv: Any
+    """Latent KV, as in ic_attention_args"""
+    sink: int | None
+    """[num_heads] device memory, as in ic_attention_args; NULL = none"""
+    mass: int | None
+    """[rows, k] with the k of the indices, device memory"""
+    mass_row_stride: int
+    """Elements from row to row, at least k; 0 = k"""
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("q", ctypes.c_void_p),
+        ("q_row_stride", ctypes.c_int64),
+        ("kv", ctypes.POINTER(ic_pool)),
+        ("sink", ctypes.c_void_p),
+        ("mass", ctypes.c_void_p),
+        ("mass_row_stride", ctypes.c_int64),
+    ]
+
+
 class ic_cache_desc(Sized):
     """What ic_cache_create() needs. All handles must be of one context."""
 
@@ -1218,11 +1259,196 @@ class ic_overlap_args(Sized):
     """|A and B| / |A|; 1 when A is empty"""
     jaccard: int | None
     """|A and B| / |A or B|; 1 when both are empty"""
+    mass: int | None
+    """Input: [num_rows, k of A] device memory, one weight per entry of A (ic_attention_mass()), none negative; needed
+    for mass_recall
+    """
+    mass_row_stride: int
+    """Elements from row to row, at least the k of A; 0 = that"""
+    mass_recall: int | None
+    """Sum of the mass of A and B / sum of the mass of A; 1 when the latter is 0: A is empty, or has nothing to lose"""
     _fields_ = [
         ("struct_size", ctypes.c_size_t),
         ("intersection", ctypes.c_void_p),
         ("recall", ctypes.c_void_p),
         ("jaccard", ctypes.c_void_p),
+        ("mass", ctypes.c_void_p),
+        ("mass_row_stride", ctypes.c_int64),
+        ("mass_recall", ctypes.c_void_p),
+    ]
+
+
+class ic_search_desc(Sized):
+    """What ic_search_create() needs. Of the greedy strategies each step makes one Full layer Shared, until num_full are
+    left. Of the others there is one step for each number of Full layers, from max_full down to num_full, and all
+    candidates can be evaluated at once.
+    """
+
+    __slots__ = ()
+    struct_size: int
+    """sizeof(ic_search_desc)"""
+    num_layers: int
+    """1 to 4096; on models where only some layers have an indexer: those that have"""
+    strategy: int
+    """IC_STRATEGY_*"""
+    start: bytes | None
+    """Pattern to start from, num_layers letters F and S, zero-terminated: its loss is the baseline, and layers that are
+    Shared in it stay so. NULL = all Full
+    """
+    keep_full: int | None
+    """Layers that stay Full, in any order; the first layer does anyway. NULL = no other"""
+    num_keep_full: int
+    """Entries of keep_full"""
+    num_full: int
+    """Fewest Full layers to reach, 0 to as many as start has; where more must stay Full, those. 0 = as few as possible"""
+    max_full: int
+    """Not greedy: most Full layers to look at, num_full to as many as start has; 0 = num_full, so one step. Greedy: must
+    be 0
+    """
+    num_blocks: int
+    """Greedy by blocks: 1 to num_layers; others: must be 0"""
+    loss_budget: float
+    """Greedy: accept nothing whose loss is above that of the baseline plus this; at least 0, where 0 = no limit (the
+    smallest positive number means "not above the baseline"). Others: must be 0
+    """
+    similarity: int | None
+    """By similarity: [num_layers, num_layers], host memory: how alike layer l with its own indices and with
+    those of layer j < l are, as cosine of the attention outputs or any measure that is larger for more alike; -1e300
+    to 1e300. Only the entries [l, j] with j < l are read. Others: NULL
+    """
+    num_similarity: int
+    """Entries of similarity: num_layers * num_layers"""
+    num_samples: int
+    """Random: patterns for each number of Full layers, 1 to 65536, and at most 2^20 in all; others: must be
+    0
+    """
+    seed: int
+    """Random: any number; others: must be 0"""
+    journal: bytes | None
+    """What ic_search_journal() of an earlier search of the same desc gave, to resume it; not zero-terminated, copied.
+    Everything behind its last newline is ignored as a line that was cut while it was written: truncate the file to
+    journal_resumed of ic_search_info, then go on appending. NULL = a new search
+    """
+    journal_size: int
+    """Bytes of journal"""
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("num_layers", ctypes.c_int32),
+        ("strategy", ctypes.c_int32),
+        ("start", ctypes.c_char_p),
+        ("keep_full", ctypes.c_void_p),
+        ("num_keep_full", ctypes.c_int32),
+        ("num_full", ctypes.c_int32),
+        ("max_full", ctypes.c_int32),
+        ("num_blocks", ctypes.c_int32),
+        ("loss_budget", ctypes.c_double),
+        ("similarity", ctypes.c_void_p),
+        ("num_similarity", ctypes.c_int32),
+        ("num_samples", ctypes.c_int32),
+        ("seed", ctypes.c_uint64),
+        ("journal", ctypes.c_char_p),
+        ("journal_size", ctypes.c_size_t),
+    ]
+
+
+class ic_search_candidate(Sized):
+    """A pattern to evaluate."""
+
+    __slots__ = ()
+    struct_size: int
+    """sizeof(ic_search_candidate)"""
+    id: int
+    """Names the candidate from now on, also after a resume; -1 = there is none now: the search has ended, or waits for
+    answers
+    """
+    step: int
+    """Step in which it competes, from 0; -1 = the baseline"""
+    layer: int
+    """Layer that is Shared here and Full in the accepted pattern; -1 = not a single one is flipped"""
+    first_layer: int
+    """First layer whose mode is not that of the accepted pattern: an engine that keeps what went into each layer under
+    the accepted pattern can start here. 0 for the baseline; num_layers when no mode differs
+    """
+    num_full: int
+    """Full layers of the pattern"""
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("id", ctypes.c_int64),
+        ("step", ctypes.c_int32),
+        ("layer", ctypes.c_int32),
+        ("first_layer", ctypes.c_int32),
+        ("num_full", ctypes.c_int32),
+    ]
+
+
+class ic_search_info(Sized):
+    """Where a search stands."""
+
+    __slots__ = ()
+    struct_size: int
+    """sizeof(ic_search_info)"""
+    state: int
+    """IC_SEARCH_*"""
+    num_steps: int
+    """Steps accepted so far"""
+    num_full: int
+    """Full layers of the accepted pattern"""
+    target_num_full: int
+    """Full layers that the search goes to: desc.num_full, or as many as must stay Full"""
+    baseline_loss: float
+    """Loss of the pattern that the search started from; NaN until it is told"""
+    accepted_loss: float
+    """Loss of the accepted pattern; NaN until the baseline is told"""
+    num_evaluated: int
+    """Losses told, without the baseline's"""
+    num_rejected: int
+    """Candidates rejected, without the baseline"""
+    num_handed_out: int
+    """Candidates handed out and not answered"""
+    num_planned: int
+    """Evaluations of the whole search, without the baseline, when nothing is rejected and no budget ends it: what the
+    paper counts
+    """
+    journal_size: int
+    """Bytes of the journal so far"""
+    journal_resumed: int
+    """Bytes of desc.journal that were taken over: where its file must be truncated"""
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("state", ctypes.c_int32),
+        ("num_steps", ctypes.c_int32),
+        ("num_full", ctypes.c_int32),
+        ("target_num_full", ctypes.c_int32),
+        ("baseline_loss", ctypes.c_double),
+        ("accepted_loss", ctypes.c_double),
+        ("num_evaluated", ctypes.c_int64),
+        ("num_rejected", ctypes.c_int64),
+        ("num_handed_out", ctypes.c_int64),
+        ("num_planned", ctypes.c_int64),
+        ("journal_size", ctypes.c_int64),
+        ("journal_resumed", ctypes.c_int64),
+    ]
+
+
+class ic_search_step(Sized):
+    """What a step accepted."""
+
+    __slots__ = ()
+    struct_size: int
+    """sizeof(ic_search_step)"""
+    id: int
+    """Candidate that was accepted"""
+    loss: float
+    layer: int
+    """Layer that became Shared; -1 = not a single one"""
+    num_full: int
+    """Full layers afterwards"""
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("id", ctypes.c_int64),
+        ("loss", ctypes.c_double),
+        ("layer", ctypes.c_int32),
+        ("num_full", ctypes.c_int32),
     ]
 
 
@@ -1427,6 +1653,27 @@ class Functions:
     sequence, block tables and key offsets are used; its key range is not). Slot indices need no batch: it may then be
     NULL when the pool is contiguous.
     """
+    ic_attention_mass_workspace_size: Callable[..., int]
+    """ic_status ic_attention_mass_workspace_size(const ic_attention *attention, int32_t max_rows, int32_t max_k, size_t *size)
+
+    Bytes of workspace for ic_attention_mass() with up to max_rows rows of up to max_k indices.
+    """
+    ic_attention_mass: Callable[..., int]
+    """ic_status ic_attention_mass(const ic_attention *attention, const ic_batch *batch, int32_t row_begin, const ic_index_view *indices, const ic_mass_args *args, void *workspace, size_t workspace_size, ic_stream stream)
+
+    Attention mass: how much of its attention a row gives to every entry of its list.
+
+        mass[t, j] = mean_h softmax_j(scale * q[t, h] . kv[j])      j over the row's indices
+
+    In fp32. Written are the first k entries of every row: 0 for one that is skipped and behind the length, and all
+    zeros for a row without any valid index. A row's masses add up to 1 within rounding. A sink joins the denominator and
+    takes its part: they then add up to less than 1. A head whose scores are all -inf has nothing to give: its part is
+    missing in the sum. A NaN score makes the masses of its row NaN. Batch, rows and slot indices are as in
+    ic_attention_run(). For analysis: with ic_index_overlap() it says which share of a layer's attention another layer's
+    indices would keep.
+
+    Errors: IC_ERROR_INVALID_ARGUMENT, IC_ERROR_NULL_POINTER, IC_ERROR_MISALIGNED, IC_ERROR_WORKSPACE_TOO_SMALL
+    """
     ic_cache_memory_size: Callable[..., int]
     """ic_status ic_cache_memory_size(const ic_cache_desc *desc, size_t *size)
 
@@ -1570,6 +1817,91 @@ class Functions:
     of rows. Two layers of one cache are there at once when it has more than one slot (ic_schedule_get_cache_slot());
     an earlier forward's indices must have been copied.
     """
+    ic_search_create: Callable[..., int]
+    """ic_status ic_search_create(const ic_search_desc *desc, ic_search **out)
+
+    Starts a search, or resumes one.
+
+    Errors: IC_ERROR_INVALID_ARGUMENT (a number; a field that belongs to another strategy; start makes a layer Shared that must stay Full), IC_ERROR_OUT_OF_RANGE (a layer of keep_full, an entry of similarity), IC_ERROR_PARSE (a letter of start; the journal, with the number of its line), IC_ERROR_SCHEDULE_INVALID (start makes the first layer Shared), IC_ERROR_JOURNAL (the journal belongs to another desc; the message names the first field that differs), IC_ERROR_UNSUPPORTED (a journal of a later format)
+    """
+    ic_search_destroy: Callable[..., None]
+    """void ic_search_destroy(ic_search *search)
+
+    Ends a search.
+    """
+    ic_search_next: Callable[..., int]
+    """ic_status ic_search_next(ic_search *search, ic_search_candidate *candidate)
+
+    Hands out the candidate with the lowest id that is neither answered nor handed out. What has been handed out comes
+    again only after ic_search_release(), or in a resumed search.
+    """
+    ic_search_candidate_pattern: Callable[..., int]
+    """ic_status ic_search_candidate_pattern(const ic_search *search, int64_t id, char *buffer, size_t *size)
+
+    The F/S string of a candidate, open or decided. A text function: see ic_schedule_pattern().
+
+    Errors: IC_ERROR_INVALID_ARGUMENT (no such id yet)
+    """
+    ic_search_tell: Callable[..., int]
+    """ic_status ic_search_tell(ic_search *search, int64_t id, double loss)
+
+    Tells the loss of a candidate, whether or not this search has handed it out; in any order. The same loss again
+    changes nothing.
+
+    Errors: IC_ERROR_INVALID_ARGUMENT (loss is not finite; no such id yet), IC_ERROR_ALREADY_TOLD
+    """
+    ic_search_reject: Callable[..., int]
+    """ic_status ic_search_reject(ic_search *search, int64_t id)
+
+    Says that a candidate cannot be evaluated: it competes no longer. Its layer is tried again in later steps, unless it
+    is in keep_full. Rejecting the baseline ends the search. Again changes nothing.
+
+    Errors: IC_ERROR_INVALID_ARGUMENT (no such id yet), IC_ERROR_ALREADY_TOLD (a loss)
+    """
+    ic_search_release: Callable[..., int]
+    """ic_status ic_search_release(ic_search *search, int64_t id)
+
+    Gives a candidate back unanswered (its worker is gone): ic_search_next() hands it out again. Changes nothing when it
+    is not handed out.
+
+    Errors: IC_ERROR_INVALID_ARGUMENT (no such id yet), IC_ERROR_ALREADY_TOLD
+    """
+    ic_search_get_info: Callable[..., int]
+    """ic_status ic_search_get_info(const ic_search *search, ic_search_info *info)
+
+    Fills info.
+    """
+    ic_search_accepted: Callable[..., int]
+    """ic_status ic_search_accepted(const ic_search *search, char *buffer, size_t *size)
+
+    The accepted pattern: of the greedy strategies that of the last step, or of the start; of the others the start's
+    until the search has ended, then that of the last step. A text function: see ic_schedule_pattern().
+    """
+    ic_search_get_step: Callable[..., int]
+    """ic_status ic_search_get_step(const ic_search *search, int32_t step, ic_search_step *info)
+
+    Fills info for an accepted step, 0 to num_steps - 1 of ic_search_info: together the whole trajectory. A number of
+    Full layers all of whose candidates were rejected has no step.
+
+    Errors: IC_ERROR_INVALID_ARGUMENT (no such step)
+    """
+    ic_search_step_pattern: Callable[..., int]
+    """ic_status ic_search_step_pattern(const ic_search *search, int32_t step, char *buffer, size_t *size)
+
+    The F/S string after a step. A text function: see ic_schedule_pattern().
+
+    Errors: IC_ERROR_INVALID_ARGUMENT (no such step)
+    """
+    ic_search_journal: Callable[..., int]
+    """ic_status ic_search_journal(const ic_search *search, int64_t from_byte, char *buffer, size_t *size)
+
+    The journal from byte from_byte (0 to journal_size of ic_search_info) to its end, lines of JSON: the first has the
+    format's version and every field of the desc that decides the search, then one for each loss and each rejection, in
+    the order in which they were told. It only ever grows: append what is new to a file after each answer, and give the
+    file's content to ic_search_create() to go on where it ends. A text function: see ic_schedule_pattern().
+
+    Errors: IC_ERROR_INVALID_ARGUMENT (from_byte)
+    """
 
     def __init__(self, library: ctypes.CDLL) -> None:
         for name, (returns, parameters) in PROTOTYPES.items():
@@ -1612,6 +1944,8 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "ic_attention_destroy": (None, [ctypes.c_void_p]),
     "ic_attention_workspace_size": (ctypes.c_int32, [ctypes.c_void_p, _int32, _int32, ctypes.POINTER(ctypes.c_size_t)]),
     "ic_attention_run": (ctypes.c_int32, [ctypes.c_void_p, ctypes.POINTER(ic_batch), _int32, ctypes.POINTER(ic_index_view), ctypes.POINTER(ic_attention_args), ctypes.c_void_p, _size, ctypes.c_void_p]),
+    "ic_attention_mass_workspace_size": (ctypes.c_int32, [ctypes.c_void_p, _int32, _int32, ctypes.POINTER(ctypes.c_size_t)]),
+    "ic_attention_mass": (ctypes.c_int32, [ctypes.c_void_p, ctypes.POINTER(ic_batch), _int32, ctypes.POINTER(ic_index_view), ctypes.POINTER(ic_mass_args), ctypes.c_void_p, _size, ctypes.c_void_p]),
     "ic_cache_memory_size": (ctypes.c_int32, [ctypes.POINTER(ic_cache_desc), ctypes.POINTER(ctypes.c_size_t)]),
     "ic_cache_create": (ctypes.c_int32, [ctypes.c_void_p, ctypes.POINTER(ic_cache_desc), ctypes.POINTER(ctypes.c_void_p)]),
     "ic_cache_destroy": (None, [ctypes.c_void_p]),
@@ -1631,6 +1965,18 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "ic_cache_export": (ctypes.c_int32, [ctypes.c_void_p, _int32, _uint32, _int32, ctypes.c_void_p, _size, ctypes.c_void_p]),
     "ic_cache_import": (ctypes.c_int32, [ctypes.c_void_p, _int32, _uint32, ctypes.c_void_p, _size, ctypes.POINTER(ic_export_header), ctypes.c_void_p]),
     "ic_index_overlap": (ctypes.c_int32, [ctypes.c_void_p, ctypes.POINTER(ic_index_view), ctypes.POINTER(ic_index_view), ctypes.POINTER(ic_overlap_args), ctypes.c_void_p]),
+    "ic_search_create": (ctypes.c_int32, [ctypes.POINTER(ic_search_desc), ctypes.POINTER(ctypes.c_void_p)]),
+    "ic_search_destroy": (None, [ctypes.c_void_p]),
+    "ic_search_next": (ctypes.c_int32, [ctypes.c_void_p, ctypes.POINTER(ic_search_candidate)]),
+    "ic_search_candidate_pattern": (ctypes.c_int32, [ctypes.c_void_p, _int64, ctypes.c_char_p, ctypes.POINTER(ctypes.c_size_t)]),
+    "ic_search_tell": (ctypes.c_int32, [ctypes.c_void_p, _int64, ctypes.c_double]),
+    "ic_search_reject": (ctypes.c_int32, [ctypes.c_void_p, _int64]),
+    "ic_search_release": (ctypes.c_int32, [ctypes.c_void_p, _int64]),
+    "ic_search_get_info": (ctypes.c_int32, [ctypes.c_void_p, ctypes.POINTER(ic_search_info)]),
+    "ic_search_accepted": (ctypes.c_int32, [ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(ctypes.c_size_t)]),
+    "ic_search_get_step": (ctypes.c_int32, [ctypes.c_void_p, _int32, ctypes.POINTER(ic_search_step)]),
+    "ic_search_step_pattern": (ctypes.c_int32, [ctypes.c_void_p, _int32, ctypes.c_char_p, ctypes.POINTER(ctypes.c_size_t)]),
+    "ic_search_journal": (ctypes.c_int32, [ctypes.c_void_p, _int64, ctypes.c_char_p, ctypes.POINTER(ctypes.c_size_t)]),
 }
 
 LIFECYCLES = {
@@ -1640,6 +1986,7 @@ LIFECYCLES = {
     "ic_topk": ("ic_topk_create", "ic_topk_destroy"),
     "ic_attention": ("ic_attention_create", "ic_attention_destroy"),
     "ic_cache": ("ic_cache_create", "ic_cache_destroy"),
+    "ic_search": ("ic_search_create", "ic_search_destroy"),
 }
 """Handle: its create and its destroy function."""
 
@@ -1662,6 +2009,7 @@ LAYOUT: dict[type[ctypes.Structure], tuple[int, dict[str, tuple[int, int]]]] = {
     ic_attention_desc: (40, {"struct_size": (0, 8), "num_heads": (8, 4), "d_latent": (12, 4), "d_rope": (16, 4), "kv_dtype": (20, 4), "q_dtype": (24, 4), "out_dtype": (28, 4), "softmax_scale": (32, 4), "flags": (36, 4)}),
     ic_attention_args: (72, {"struct_size": (0, 8), "q": (8, 8), "q_row_stride": (16, 8), "kv": (24, 8), "sink": (32, 8), "out": (40, 8), "out_row_stride": (48, 8), "lse": (56, 8), "lse_row_stride": (64, 8)}),
     ic_index_view: (72, {"struct_size": (0, 8), "indices": (8, 8), "lengths": (16, 8), "scores": (24, 8), "row_stride": (32, 8), "num_rows": (40, 4), "k": (44, 4), "kind": (48, 4), "source_layer": (52, 4), "generation": (56, 8), "numerics_id": (64, 8)}),
+    ic_mass_args: (56, {"struct_size": (0, 8), "q": (8, 8), "q_row_stride": (16, 8), "kv": (24, 8), "sink": (32, 8), "mass": (40, 8), "mass_row_stride": (48, 8)}),
     ic_cache_desc: (80, {"struct_size": (0, 8), "schedule": (8, 8), "indexer": (16, 8), "topk": (24, 8), "attention": (32, 8), "max_rows": (40, 4), "num_slots": (44, 4), "memory": (48, 8), "memory_size": (56, 8), "epoch": (64, 8), "flags": (72, 4), "reserved": (76, 4)}),
     ic_cache_info: (48, {"struct_size": (0, 8), "generation": (8, 8), "num_rows": (16, 4), "max_rows": (20, 4), "num_slots": (24, 4), "k": (28, 4), "row_stride": (32, 8), "numerics_id": (40, 8)}),
     ic_new_keys: (48, {"struct_size": (0, 8), "keys": (8, 8), "key_stride_bytes": (16, 8), "scales": (24, 8), "slots": (32, 8), "count": (40, 8)}),
@@ -1670,7 +2018,11 @@ LAYOUT: dict[type[ctypes.Structure], tuple[int, dict[str, tuple[int, int]]]] = {
     ic_remap_args: (48, {"struct_size": (0, 8), "source_layer": (8, 4), "layout": (12, 4), "block_table": (16, 4), "reserved": (20, 4), "slots": (24, 8), "lengths": (32, 8), "row_stride": (40, 8)}),
     ic_compact_args: (48, {"struct_size": (0, 8), "source_layer": (8, 4), "publish_layer": (12, 4), "rows": (16, 8), "num_rows": (24, 4), "reserved": (28, 4), "workspace": (32, 8), "workspace_size": (40, 8)}),
     ic_export_header: (64, {"magic": (0, 4), "version": (4, 4), "schedule_hash": (8, 8), "numerics_id": (16, 8), "source_layer": (24, 4), "num_rows": (28, 4), "k": (32, 4), "flags": (36, 4), "reserved": (40, 24)}),
-    ic_overlap_args: (32, {"struct_size": (0, 8), "intersection": (8, 8), "recall": (16, 8), "jaccard": (24, 8)}),
+    ic_overlap_args: (56, {"struct_size": (0, 8), "intersection": (8, 8), "recall": (16, 8), "jaccard": (24, 8), "mass": (32, 8), "mass_row_stride": (40, 8), "mass_recall": (48, 8)}),
+    ic_search_desc: (96, {"struct_size": (0, 8), "num_layers": (8, 4), "strategy": (12, 4), "start": (16, 8), "keep_full": (24, 8), "num_keep_full": (32, 4), "num_full": (36, 4), "max_full": (40, 4), "num_blocks": (44, 4), "loss_budget": (48, 8), "similarity": (56, 8), "num_similarity": (64, 4), "num_samples": (68, 4), "seed": (72, 8), "journal": (80, 8), "journal_size": (88, 8)}),
+    ic_search_candidate: (32, {"struct_size": (0, 8), "id": (8, 8), "step": (16, 4), "layer": (20, 4), "first_layer": (24, 4), "num_full": (28, 4)}),
+    ic_search_info: (88, {"struct_size": (0, 8), "state": (8, 4), "num_steps": (12, 4), "num_full": (16, 4), "target_num_full": (20, 4), "baseline_loss": (24, 8), "accepted_loss": (32, 8), "num_evaluated": (40, 8), "num_rejected": (48, 8), "num_handed_out": (56, 8), "num_planned": (64, 8), "journal_size": (72, 8), "journal_resumed": (80, 8)}),
+    ic_search_step: (32, {"struct_size": (0, 8), "id": (8, 8), "loss": (16, 8), "layer": (24, 4), "num_full": (28, 4)}),
 }
 """Size of every struct, offset and size of every field, as C has them."""
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import ctypes
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import _ffi
 from ._handle import Handle
 from ._library import check, lib
-from ._types import Engine, LayerInfo, ScheduleFlags, ScheduleInfo, Status
+from ._text import c_text, text_of
+from ._types import Engine, LayerInfo, ScheduleFlags, ScheduleInfo
 
 
 class Schedule(Handle):
@@ -42,10 +43,10 @@ class Schedule(Handle):
         desc = _ffi.ic_schedule_desc(
             num_layers=num_layers,
             num_mtp_layers=num_mtp_layers,
-            pattern=_c_text(pattern, "pattern"),
+            pattern=c_text(pattern, "pattern"),
             freq=freq,
             offset=offset,
-            config_json=_c_text(text, "config"),
+            config_json=c_text(text, "config"),
             flags=ScheduleFlags.PRECEDENCE if precedence else 0,
         )
         if indexer_layers is not None:
@@ -83,11 +84,11 @@ class Schedule(Handle):
     @property
     def pattern(self) -> str:
         """The F/S string, one letter per sparse layer of the stack."""
-        return _text(lib.ic_schedule_pattern, self._raw)
+        return text_of(lib.ic_schedule_pattern, self._raw)
 
     def explain(self) -> str:
         """Every layer with its mode and source, where each came from, every disagreement, and warnings."""
-        return _text(lib.ic_schedule_explain, self._raw)
+        return text_of(lib.ic_schedule_explain, self._raw)
 
     def export(self, engine: Engine | str) -> str:
         """What an engine takes to run this schedule, as JSON. engine: "vllm", "sglang", "tensorrt_llm", "transformers"."""
@@ -96,21 +97,4 @@ class Schedule(Handle):
                 engine = Engine[engine.upper().replace("-", "_")]
             except KeyError:
                 raise ValueError(f"engine {engine!r} is none of {', '.join(e.name.lower() for e in Engine)}") from None
-        return _text(lib.ic_schedule_export, self._raw, engine)
-
-
-def _c_text(text: str | None, name: str) -> bytes | None:
-    if text is not None and "\0" in text:
-        raise ValueError(f"{name} contains a zero character")
-    return None if text is None else text.encode()
-
-
-def _text(function: Callable[..., int], *arguments: Any) -> str:
-    """A text function: asked for the size first."""
-    size = ctypes.c_size_t()
-    status = function(*arguments, None, ctypes.byref(size))
-    if status != Status.BUFFER_TOO_SMALL:
-        check(status)
-    buffer = ctypes.create_string_buffer(size.value)
-    check(function(*arguments, buffer, ctypes.byref(size)))
-    return buffer.value.decode()
+        return text_of(lib.ic_schedule_export, self._raw, engine)

@@ -66,6 +66,10 @@ class Status(IntEnum):
     """An imported block was made under another schedule."""
     NUMERICS = 33
     """An imported block was made by another arithmetic, and the caller asked to refuse that."""
+    ALREADY_TOLD = 34
+    """The candidate of a search has another answer already."""
+    JOURNAL = 35
+    """The journal of a search was written under another desc; the message names the first field that differs."""
     CUDA_NOT_BUILT = 40
     """The library was built without CUDA."""
     CUDA_NO_DRIVER = 41
@@ -292,6 +296,42 @@ class ImportFlags(IntFlag):
     """Refuse a block of another numerics id with IC_ERROR_NUMERICS (by default it is accepted and reported)."""
 
 
+class SearchStrategy(IntEnum):
+    """IC_STRATEGY_* of the C interface."""
+
+    GREEDY = 1
+    """Paper, Algorithm 1: in each step every Full layer is tried as Shared, and the one with the least loss becomes it."""
+    GREEDY_BLOCKS = 2
+    """The same for pipelines, with about num_blocks times fewer evaluations: the layers are cut into num_blocks blocks,
+    block b begins at layer floor(b * num_layers / num_blocks + 1/2), and that layer stays Full. The blocks take turns:
+    one tries its own layers and accepts its best flip, which is a step, then the next one does. A block whose best flip
+    is above the loss budget, or whose candidates are all rejected, is done; the others go on.
+    """
+    UNIFORM = 3
+    """For comparison: F Full layers evenly spread, at floor(i * num_layers / F). Takes no start and no keep_full."""
+    SIMILARITY_DP = 4
+    """For comparison: the F Full layers that maximise the sum of similarity[l, source of l] over the Shared layers l
+    (paper, appendix C); of equal sums the one whose last Full layers are lowest.
+    """
+    RANDOM = 5
+    """For comparison: num_samples distinct patterns with F Full layers (all, where there are not more), drawn from seed by
+    SplitMix64: the same on every machine.
+    """
+
+
+class SearchState(IntEnum):
+    """IC_SEARCH_* of the C interface."""
+
+    RUNNING = 1
+    """There are candidates to evaluate, or to wait for."""
+    DONE = 2
+    """num_full is reached."""
+    BUDGET = 3
+    """Every next step would be above the loss budget."""
+    EXHAUSTED = 4
+    """All candidates of a step (of the last one, when not greedy), or the baseline, have been rejected."""
+
+
 class DeviceCaps(NamedTuple):
     """What a device can do."""
 
@@ -488,4 +528,53 @@ class ExportHeader(NamedTuple):
             raw.num_rows,
             raw.k,
             ExportFlags(raw.flags),
+        )
+
+
+class SearchInfo(NamedTuple):
+    """Where a search stands."""
+
+    state: SearchState
+    """IC_SEARCH_*"""
+    num_steps: int
+    """Steps accepted so far"""
+    num_full: int
+    """Full layers of the accepted pattern"""
+    target_num_full: int
+    """Full layers that the search goes to: desc.num_full, or as many as must stay Full"""
+    baseline_loss: float
+    """Loss of the pattern that the search started from; NaN until it is told"""
+    accepted_loss: float
+    """Loss of the accepted pattern; NaN until the baseline is told"""
+    num_evaluated: int
+    """Losses told, without the baseline's"""
+    num_rejected: int
+    """Candidates rejected, without the baseline"""
+    num_handed_out: int
+    """Candidates handed out and not answered"""
+    num_planned: int
+    """Evaluations of the whole search, without the baseline, when nothing is rejected and no budget ends it: what the
+    paper counts
+    """
+    journal_size: int
+    """Bytes of the journal so far"""
+    journal_resumed: int
+    """Bytes of desc.journal that were taken over: where its file must be truncated"""
+
+    @classmethod
+    def from_struct(cls, raw: Any) -> SearchInfo:
+        """From the C struct ic_search_info."""
+        return cls(
+            SearchState(raw.state),
+            raw.num_steps,
+            raw.num_full,
+            raw.target_num_full,
+            raw.baseline_loss,
+            raw.accepted_loss,
+            raw.num_evaluated,
+            raw.num_rejected,
+            raw.num_handed_out,
+            raw.num_planned,
+            raw.journal_size,
+            raw.journal_resumed,
         )

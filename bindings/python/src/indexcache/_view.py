@@ -153,17 +153,25 @@ def index_overlap(
     intersection: Any = None,
     recall: Any = None,
     jaccard: Any = None,
+    mass: Any = None,
+    mass_recall: Any = None,
     stream: Any = None,
 ) -> None:
     """Compares two sets of logical indices row by row; both ascending, with the same number of rows.
 
     intersection: [rows] i32, |A and B|. recall: [rows] f32, |A and B| / |A|. jaccard: [rows] f32. None = not wanted.
+    mass: [rows, k of a] f32, one weight per entry of a (Attention.mass()), any row stride; needed for mass_recall:
+    [rows] f32, the share of the mass of a that lies on what both have.
     """
     taker = context._taker(stream)
     rows = (a.num_rows,)
+    weights = taker.optional(mass, "mass", "f32", (a.num_rows, a.k), free=1)
     out = _ffi.ic_overlap_args(
         intersection=address(taker.optional(intersection, "intersection", "i32", rows, written=True)),
         recall=address(taker.optional(recall, "recall", "f32", rows, written=True)),
         jaccard=address(taker.optional(jaccard, "jaccard", "f32", rows, written=True)),
+        mass=address(weights),
+        mass_row_stride=row_stride(weights),
+        mass_recall=address(taker.optional(mass_recall, "mass_recall", "f32", rows, written=True)),
     )
     check(lib.ic_index_overlap(context._raw, a._pointer, b._pointer, ctypes.byref(out), stream_pointer(stream)))

@@ -54,6 +54,7 @@ fn main() {
     layout!(ic_attention_desc: struct_size num_heads d_latent d_rope kv_dtype q_dtype out_dtype softmax_scale flags);
     layout!(ic_attention_args: struct_size q q_row_stride kv sink out out_row_stride lse lse_row_stride);
     layout!(ic_index_view: struct_size indices lengths scores row_stride num_rows k kind source_layer generation numerics_id);
+    layout!(ic_mass_args: struct_size q q_row_stride kv sink mass mass_row_stride);
     layout!(ic_cache_desc: struct_size schedule indexer topk attention max_rows num_slots memory memory_size epoch flags reserved);
     layout!(ic_cache_info: struct_size generation num_rows max_rows num_slots k row_stride numerics_id);
     layout!(ic_new_keys: struct_size keys key_stride_bytes scales slots count);
@@ -62,7 +63,11 @@ fn main() {
     layout!(ic_remap_args: struct_size source_layer layout block_table reserved slots lengths row_stride);
     layout!(ic_compact_args: struct_size source_layer publish_layer rows num_rows reserved workspace workspace_size);
     layout!(ic_export_header: magic version schedule_hash numerics_id source_layer num_rows k flags reserved);
-    layout!(ic_overlap_args: struct_size intersection recall jaccard);
+    layout!(ic_overlap_args: struct_size intersection recall jaccard mass mass_row_stride mass_recall);
+    layout!(ic_search_desc: struct_size num_layers strategy start keep_full num_keep_full num_full max_full num_blocks loss_budget similarity num_similarity num_samples seed journal journal_size);
+    layout!(ic_search_candidate: struct_size id step layer first_layer num_full);
+    layout!(ic_search_info: struct_size state num_steps num_full target_num_full baseline_loss accepted_loss num_evaluated num_rejected num_handed_out num_planned journal_size journal_resumed);
+    layout!(ic_search_step: struct_size id loss layer num_full);
     constants!(
         IC_VERSION_MAJOR
         IC_VERSION_MINOR
@@ -93,6 +98,8 @@ fn main() {
         IC_ERROR_PART_OVERLAP
         IC_ERROR_SCHEDULE_HASH
         IC_ERROR_NUMERICS
+        IC_ERROR_ALREADY_TOLD
+        IC_ERROR_JOURNAL
         IC_ERROR_CUDA_NOT_BUILT
         IC_ERROR_CUDA_NO_DRIVER
         IC_ERROR_CUDA_NO_DEVICE
@@ -155,6 +162,15 @@ fn main() {
         IC_EXPORT_SCORES
         IC_IMPORT_ANY_SCHEDULE
         IC_IMPORT_SAME_NUMERICS
+        IC_STRATEGY_GREEDY
+        IC_STRATEGY_GREEDY_BLOCKS
+        IC_STRATEGY_UNIFORM
+        IC_STRATEGY_SIMILARITY_DP
+        IC_STRATEGY_RANDOM
+        IC_SEARCH_RUNNING
+        IC_SEARCH_DONE
+        IC_SEARCH_BUDGET
+        IC_SEARCH_EXHAUSTED
     );
     samples!(IC_STATUS_IS_STALE: 0 1 19 20 25 29 30 61);
     samples!(IC_K_PADDED: 1 127 128 129 2048 4095 4096);

@@ -96,6 +96,12 @@ pub const IC_ERROR_SCHEDULE_HASH: ic_status = 32;
 /// An imported block was made by another arithmetic, and the caller asked to refuse that.
 pub const IC_ERROR_NUMERICS: ic_status = 33;
 
+/// The candidate of a search has another answer already.
+pub const IC_ERROR_ALREADY_TOLD: ic_status = 34;
+
+/// The journal of a search was written under another desc; the message names the first field that differs.
+pub const IC_ERROR_JOURNAL: ic_status = 35;
+
 /// The library was built without CUDA.
 pub const IC_ERROR_CUDA_NOT_BUILT: ic_status = 40;
 
@@ -294,6 +300,39 @@ pub const IC_IMPORT_ANY_SCHEDULE: u32 = 0x1;
 /// Refuse a block of another numerics id with [`IC_ERROR_NUMERICS`] (by default it is accepted and reported).
 pub const IC_IMPORT_SAME_NUMERICS: u32 = 0x2;
 
+/// Paper, Algorithm 1: in each step every Full layer is tried as Shared, and the one with the least loss becomes
+/// it.
+pub const IC_STRATEGY_GREEDY: i32 = 1;
+
+/// The same for pipelines, with about num_blocks times fewer evaluations: the layers are cut into num_blocks
+/// blocks, block b begins at layer floor(b * num_layers / num_blocks + 1/2), and that layer stays Full. The blocks
+/// take turns: one tries its own layers and accepts its best flip, which is a step, then the next one does. A block
+/// whose best flip is above the loss budget, or whose candidates are all rejected, is done; the others go on.
+pub const IC_STRATEGY_GREEDY_BLOCKS: i32 = 2;
+
+/// For comparison: F Full layers evenly spread, at floor(i * num_layers / F). Takes no start and no keep_full.
+pub const IC_STRATEGY_UNIFORM: i32 = 3;
+
+/// For comparison: the F Full layers that maximise the sum of similarity\[l, source of l\] over the Shared layers l
+/// (paper, appendix C); of equal sums the one whose last Full layers are lowest.
+pub const IC_STRATEGY_SIMILARITY_DP: i32 = 4;
+
+/// For comparison: num_samples distinct patterns with F Full layers (all, where there are not more), drawn from
+/// seed by SplitMix64: the same on every machine.
+pub const IC_STRATEGY_RANDOM: i32 = 5;
+
+/// There are candidates to evaluate, or to wait for.
+pub const IC_SEARCH_RUNNING: i32 = 1;
+
+/// num_full is reached.
+pub const IC_SEARCH_DONE: i32 = 2;
+
+/// Every next step would be above the loss budget.
+pub const IC_SEARCH_BUDGET: i32 = 3;
+
+/// All candidates of a step (of the last one, when not greedy), or the baseline, have been rejected.
+pub const IC_SEARCH_EXHAUSTED: i32 = 4;
+
 /// True for every status that says "these indices are not there".
 #[allow(non_snake_case)]
 #[must_use]
@@ -405,6 +444,35 @@ pub struct ic_attention {
 #[repr(C)]
 #[derive(Debug)]
 pub struct ic_cache {
+    _opaque: [u8; 0],
+    _marker: PhantomData<(*mut u8, PhantomPinned)>,
+}
+
+/// Searches for the layers that can share (IndexCache paper, section 3: training-free). It runs no model: it says
+/// which pattern to evaluate next and is told the loss, so there is no callback, and any number of workers, also in
+/// other processes, may evaluate at once. Host only; needs no context, reads no clock and no file.
+///
+/// With one worker, from examples/search.c:
+///
+/// ```text
+/// for (;;) {
+///   ic_search_candidate candidate = IC_SEARCH_CANDIDATE_INIT;
+///   check(ic_search_next(search, &candidate));
+///   if (candidate.id < 0) break;
+///   size_t size = sizeof pattern;
+///   check(ic_search_candidate_pattern(search, candidate.id, pattern, &size));
+///   check(ic_search_tell(search, candidate.id, evaluate(pattern)));
+///   append_journal(search, file);  // what a search that is stopped here goes on from
+/// }
+/// ```
+///
+/// Candidate 0 is the baseline, the pattern that the search starts from; it comes alone. Candidates of one step are
+/// compared when all of them are told or rejected: the least loss is accepted, of equal ones the lowest layer
+/// (where no single layer is flipped: the lowest id). Ids and results depend on the desc and the losses alone: not
+/// on the number of workers, nor on the order of their answers.
+#[repr(C)]
+#[derive(Debug)]
+pub struct ic_search {
     _opaque: [u8; 0],
     _marker: PhantomData<(*mut u8, PhantomPinned)>,
 }
@@ -1267,6 +1335,43 @@ impl Default for ic_index_view {
     }
 }
 
+/// What [`ic_attention_mass`] reads and writes for some consecutive rows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ic_mass_args {
+    /// sizeof([`ic_mass_args`])
+    pub struct_size: usize,
+    /// \[rows, num_heads, d_latent + d_rope\] of q_dtype, heads dense; points at the first row of the part
+    pub q: *const c_void,
+    /// Elements from row to row; 0 = dense
+    pub q_row_stride: i64,
+    /// Latent KV, as in [`ic_attention_args`]
+    pub kv: *const ic_pool,
+    /// \[num_heads\] device memory, as in [`ic_attention_args`]; NULL = none
+    pub sink: *const f32,
+    /// \[rows, k\] with the k of the indices, device memory
+    pub mass: *mut f32,
+    /// Elements from row to row, at least k; 0 = k
+    pub mass_row_stride: i64,
+}
+impl ic_mass_args {
+    /// IC_MASS_ARGS_INIT: `struct_size` set, everything else zero.
+    pub const INIT: Self = Self {
+        struct_size: size_of::<Self>(),
+        q: core::ptr::null(),
+        q_row_stride: 0,
+        kv: core::ptr::null(),
+        sink: core::ptr::null(),
+        mass: core::ptr::null_mut(),
+        mass_row_stride: 0,
+    };
+}
+impl Default for ic_mass_args {
+    fn default() -> Self {
+        Self::INIT
+    }
+}
+
 /// What [`ic_cache_create`] needs. All handles must be of one context.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -1665,6 +1770,14 @@ pub struct ic_overlap_args {
     pub recall: *mut f32,
     /// |A and B| / |A or B|; 1 when both are empty
     pub jaccard: *mut f32,
+    /// Input: \[num_rows, k of A\] device memory, one weight per entry of A ([`ic_attention_mass`]), none negative;
+    /// needed for mass_recall
+    pub mass: *const f32,
+    /// Elements from row to row, at least the k of A; 0 = that
+    pub mass_row_stride: i64,
+    /// Sum of the mass of A and B / sum of the mass of A; 1 when the latter is 0: A is empty, or has nothing to
+    /// lose
+    pub mass_recall: *mut f32,
 }
 impl ic_overlap_args {
     /// IC_OVERLAP_ARGS_INIT: `struct_size` set, everything else zero.
@@ -1673,9 +1786,208 @@ impl ic_overlap_args {
         intersection: core::ptr::null_mut(),
         recall: core::ptr::null_mut(),
         jaccard: core::ptr::null_mut(),
+        mass: core::ptr::null(),
+        mass_row_stride: 0,
+        mass_recall: core::ptr::null_mut(),
     };
 }
 impl Default for ic_overlap_args {
+    fn default() -> Self {
+        Self::INIT
+    }
+}
+
+/// What [`ic_search_create`] needs. Of the greedy strategies each step makes one Full layer Shared, until num_full
+/// are left. Of the others there is one step for each number of Full layers, from max_full down to num_full, and
+/// all candidates can be evaluated at once.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ic_search_desc {
+    /// sizeof([`ic_search_desc`])
+    pub struct_size: usize,
+    /// 1 to 4096; on models where only some layers have an indexer: those that have
+    pub num_layers: i32,
+    /// `IC_STRATEGY_*`
+    pub strategy: i32,
+    /// Pattern to start from, num_layers letters F and S, zero-terminated: its loss is the baseline, and layers
+    /// that are Shared in it stay so. NULL = all Full
+    pub start: *const c_char,
+    /// Layers that stay Full, in any order; the first layer does anyway. NULL = no other
+    pub keep_full: *const i32,
+    /// Entries of keep_full
+    pub num_keep_full: i32,
+    /// Fewest Full layers to reach, 0 to as many as start has; where more must stay Full, those. 0 = as few as
+    /// possible
+    pub num_full: i32,
+    /// Not greedy: most Full layers to look at, num_full to as many as start has; 0 = num_full, so one step.
+    /// Greedy: must be 0
+    pub max_full: i32,
+    /// Greedy by blocks: 1 to num_layers; others: must be 0
+    pub num_blocks: i32,
+    /// Greedy: accept nothing whose loss is above that of the baseline plus this; at least 0, where 0 = no limit
+    /// (the smallest positive number means "not above the baseline"). Others: must be 0
+    pub loss_budget: f64,
+    /// By similarity: \[num_layers, num_layers\], host memory: how alike layer l with its own indices and with
+    /// those of layer j \< l are, as cosine of the attention outputs or any measure that is larger for more alike;
+    /// -1e300 to 1e300. Only the entries \[l, j\] with j \< l are read. Others: NULL
+    pub similarity: *const f64,
+    /// Entries of similarity: num_layers * num_layers
+    pub num_similarity: i32,
+    /// Random: patterns for each number of Full layers, 1 to 65536, and at most 2^20 in all; others: must be 0
+    pub num_samples: i32,
+    /// Random: any number; others: must be 0
+    pub seed: u64,
+    /// What [`ic_search_journal`] of an earlier search of the same desc gave, to resume it; not zero-terminated,
+    /// copied. Everything behind its last newline is ignored as a line that was cut while it was written: truncate
+    /// the file to journal_resumed of [`ic_search_info`], then go on appending. NULL = a new search
+    pub journal: *const c_char,
+    /// Bytes of journal
+    pub journal_size: usize,
+}
+impl ic_search_desc {
+    /// IC_SEARCH_DESC_INIT: `struct_size` set, everything else zero.
+    pub const INIT: Self = Self {
+        struct_size: size_of::<Self>(),
+        num_layers: 0,
+        strategy: 0,
+        start: core::ptr::null(),
+        keep_full: core::ptr::null(),
+        num_keep_full: 0,
+        num_full: 0,
+        max_full: 0,
+        num_blocks: 0,
+        loss_budget: 0.0,
+        similarity: core::ptr::null(),
+        num_similarity: 0,
+        num_samples: 0,
+        seed: 0,
+        journal: core::ptr::null(),
+        journal_size: 0,
+    };
+}
+impl Default for ic_search_desc {
+    fn default() -> Self {
+        Self::INIT
+    }
+}
+
+/// A pattern to evaluate.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ic_search_candidate {
+    /// sizeof([`ic_search_candidate`])
+    pub struct_size: usize,
+    /// Names the candidate from now on, also after a resume; -1 = there is none now: the search has ended, or waits
+    /// for answers
+    pub id: i64,
+    /// Step in which it competes, from 0; -1 = the baseline
+    pub step: i32,
+    /// Layer that is Shared here and Full in the accepted pattern; -1 = not a single one is flipped
+    pub layer: i32,
+    /// First layer whose mode is not that of the accepted pattern: an engine that keeps what went into each layer
+    /// under the accepted pattern can start here. 0 for the baseline; num_layers when no mode differs
+    pub first_layer: i32,
+    /// Full layers of the pattern
+    pub num_full: i32,
+}
+impl ic_search_candidate {
+    /// IC_SEARCH_CANDIDATE_INIT: `struct_size` set, everything else zero.
+    pub const INIT: Self = Self {
+        struct_size: size_of::<Self>(),
+        id: 0,
+        step: 0,
+        layer: 0,
+        first_layer: 0,
+        num_full: 0,
+    };
+}
+impl Default for ic_search_candidate {
+    fn default() -> Self {
+        Self::INIT
+    }
+}
+
+/// Where a search stands.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ic_search_info {
+    /// sizeof([`ic_search_info`])
+    pub struct_size: usize,
+    /// `IC_SEARCH_*`
+    pub state: i32,
+    /// Steps accepted so far
+    pub num_steps: i32,
+    /// Full layers of the accepted pattern
+    pub num_full: i32,
+    /// Full layers that the search goes to: desc.num_full, or as many as must stay Full
+    pub target_num_full: i32,
+    /// Loss of the pattern that the search started from; NaN until it is told
+    pub baseline_loss: f64,
+    /// Loss of the accepted pattern; NaN until the baseline is told
+    pub accepted_loss: f64,
+    /// Losses told, without the baseline's
+    pub num_evaluated: i64,
+    /// Candidates rejected, without the baseline
+    pub num_rejected: i64,
+    /// Candidates handed out and not answered
+    pub num_handed_out: i64,
+    /// Evaluations of the whole search, without the baseline, when nothing is rejected and no budget ends it: what
+    /// the paper counts
+    pub num_planned: i64,
+    /// Bytes of the journal so far
+    pub journal_size: i64,
+    /// Bytes of desc.journal that were taken over: where its file must be truncated
+    pub journal_resumed: i64,
+}
+impl ic_search_info {
+    /// IC_SEARCH_INFO_INIT: `struct_size` set, everything else zero.
+    pub const INIT: Self = Self {
+        struct_size: size_of::<Self>(),
+        state: 0,
+        num_steps: 0,
+        num_full: 0,
+        target_num_full: 0,
+        baseline_loss: 0.0,
+        accepted_loss: 0.0,
+        num_evaluated: 0,
+        num_rejected: 0,
+        num_handed_out: 0,
+        num_planned: 0,
+        journal_size: 0,
+        journal_resumed: 0,
+    };
+}
+impl Default for ic_search_info {
+    fn default() -> Self {
+        Self::INIT
+    }
+}
+
+/// What a step accepted.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ic_search_step {
+    /// sizeof([`ic_search_step`])
+    pub struct_size: usize,
+    /// Candidate that was accepted
+    pub id: i64,
+    pub loss: f64,
+    /// Layer that became Shared; -1 = not a single one
+    pub layer: i32,
+    /// Full layers afterwards
+    pub num_full: i32,
+}
+impl ic_search_step {
+    /// IC_SEARCH_STEP_INIT: `struct_size` set, everything else zero.
+    pub const INIT: Self = Self {
+        struct_size: size_of::<Self>(),
+        id: 0,
+        loss: 0.0,
+        layer: 0,
+        num_full: 0,
+    };
+}
+impl Default for ic_search_step {
     fn default() -> Self {
         Self::INIT
     }
@@ -1823,6 +2135,26 @@ extern "C" {
     /// may then be NULL when the pool is contiguous.
     pub fn ic_attention_run(attention: *const ic_attention, batch: *const ic_batch, row_begin: i32, indices: *const ic_index_view, args: *const ic_attention_args, workspace: *mut c_void, workspace_size: usize, stream: ic_stream) -> ic_status;
 
+    /// Bytes of workspace for [`ic_attention_mass`] with up to max_rows rows of up to max_k indices.
+    pub fn ic_attention_mass_workspace_size(attention: *const ic_attention, max_rows: i32, max_k: i32, size: *mut usize) -> ic_status;
+
+    /// Attention mass: how much of its attention a row gives to every entry of its list.
+    ///
+    /// ```text
+    /// mass[t, j] = mean_h softmax_j(scale * q[t, h] . kv[j])      j over the row's indices
+    /// ```
+    ///
+    /// In fp32. Written are the first k entries of every row: 0 for one that is skipped and behind the length, and
+    /// all zeros for a row without any valid index. A row's masses add up to 1 within rounding. A sink joins the
+    /// denominator and takes its part: they then add up to less than 1. A head whose scores are all -inf has
+    /// nothing to give: its part is missing in the sum. A NaN score makes the masses of its row NaN. Batch, rows
+    /// and slot indices are as in [`ic_attention_run`]. For analysis: with [`ic_index_overlap`] it says which share
+    /// of a layer's attention another layer's indices would keep.
+    ///
+    /// Errors: [`IC_ERROR_INVALID_ARGUMENT`], [`IC_ERROR_NULL_POINTER`], [`IC_ERROR_MISALIGNED`],
+    /// [`IC_ERROR_WORKSPACE_TOO_SMALL`]
+    pub fn ic_attention_mass(attention: *const ic_attention, batch: *const ic_batch, row_begin: i32, indices: *const ic_index_view, args: *const ic_mass_args, workspace: *mut c_void, workspace_size: usize, stream: ic_stream) -> ic_status;
+
     /// Bytes of device memory that a cache with this desc needs; memory and memory_size are not looked at.
     pub fn ic_cache_memory_size(desc: *const ic_cache_desc, size: *mut usize) -> ic_status;
 
@@ -1943,6 +2275,74 @@ extern "C" {
     /// same number of rows. Two layers of one cache are there at once when it has more than one slot
     /// ([`ic_schedule_get_cache_slot`]); an earlier forward's indices must have been copied.
     pub fn ic_index_overlap(context: *mut ic_context, a: *const ic_index_view, b: *const ic_index_view, out: *const ic_overlap_args, stream: ic_stream) -> ic_status;
+
+    /// Starts a search, or resumes one.
+    ///
+    /// Errors: [`IC_ERROR_INVALID_ARGUMENT`] (a number; a field that belongs to another strategy; start makes a
+    /// layer Shared that must stay Full), [`IC_ERROR_OUT_OF_RANGE`] (a layer of keep_full, an entry of similarity),
+    /// [`IC_ERROR_PARSE`] (a letter of start; the journal, with the number of its line),
+    /// [`IC_ERROR_SCHEDULE_INVALID`] (start makes the first layer Shared), [`IC_ERROR_JOURNAL`] (the journal
+    /// belongs to another desc; the message names the first field that differs), [`IC_ERROR_UNSUPPORTED`] (a
+    /// journal of a later format)
+    pub fn ic_search_create(desc: *const ic_search_desc, out: *mut *mut ic_search) -> ic_status;
+
+    /// Ends a search.
+    pub fn ic_search_destroy(search: *mut ic_search);
+
+    /// Hands out the candidate with the lowest id that is neither answered nor handed out. What has been handed out
+    /// comes again only after [`ic_search_release`], or in a resumed search.
+    pub fn ic_search_next(search: *mut ic_search, candidate: *mut ic_search_candidate) -> ic_status;
+
+    /// The F/S string of a candidate, open or decided. A text function: see [`ic_schedule_pattern`].
+    ///
+    /// Errors: [`IC_ERROR_INVALID_ARGUMENT`] (no such id yet)
+    pub fn ic_search_candidate_pattern(search: *const ic_search, id: i64, buffer: *mut c_char, size: *mut usize) -> ic_status;
+
+    /// Tells the loss of a candidate, whether or not this search has handed it out; in any order. The same loss
+    /// again changes nothing.
+    ///
+    /// Errors: [`IC_ERROR_INVALID_ARGUMENT`] (loss is not finite; no such id yet), [`IC_ERROR_ALREADY_TOLD`]
+    pub fn ic_search_tell(search: *mut ic_search, id: i64, loss: f64) -> ic_status;
+
+    /// Says that a candidate cannot be evaluated: it competes no longer. Its layer is tried again in later steps,
+    /// unless it is in keep_full. Rejecting the baseline ends the search. Again changes nothing.
+    ///
+    /// Errors: [`IC_ERROR_INVALID_ARGUMENT`] (no such id yet), [`IC_ERROR_ALREADY_TOLD`] (a loss)
+    pub fn ic_search_reject(search: *mut ic_search, id: i64) -> ic_status;
+
+    /// Gives a candidate back unanswered (its worker is gone): [`ic_search_next`] hands it out again. Changes
+    /// nothing when it is not handed out.
+    ///
+    /// Errors: [`IC_ERROR_INVALID_ARGUMENT`] (no such id yet), [`IC_ERROR_ALREADY_TOLD`]
+    pub fn ic_search_release(search: *mut ic_search, id: i64) -> ic_status;
+
+    /// Fills info.
+    pub fn ic_search_get_info(search: *const ic_search, info: *mut ic_search_info) -> ic_status;
+
+    /// The accepted pattern: of the greedy strategies that of the last step, or of the start; of the others the
+    /// start's until the search has ended, then that of the last step. A text function: see
+    /// [`ic_schedule_pattern`].
+    pub fn ic_search_accepted(search: *const ic_search, buffer: *mut c_char, size: *mut usize) -> ic_status;
+
+    /// Fills info for an accepted step, 0 to num_steps - 1 of [`ic_search_info`]: together the whole trajectory. A
+    /// number of Full layers all of whose candidates were rejected has no step.
+    ///
+    /// Errors: [`IC_ERROR_INVALID_ARGUMENT`] (no such step)
+    pub fn ic_search_get_step(search: *const ic_search, step: i32, info: *mut ic_search_step) -> ic_status;
+
+    /// The F/S string after a step. A text function: see [`ic_schedule_pattern`].
+    ///
+    /// Errors: [`IC_ERROR_INVALID_ARGUMENT`] (no such step)
+    pub fn ic_search_step_pattern(search: *const ic_search, step: i32, buffer: *mut c_char, size: *mut usize) -> ic_status;
+
+    /// The journal from byte from_byte (0 to journal_size of [`ic_search_info`]) to its end, lines of JSON: the
+    /// first has the format's version and every field of the desc that decides the search, then one for each loss
+    /// and each rejection, in the order in which they were told. It only ever grows: append what is new to a file
+    /// after each answer, and give the file's content to [`ic_search_create`] to go on where it ends. A text
+    /// function: see [`ic_schedule_pattern`].
+    ///
+    /// Errors: [`IC_ERROR_INVALID_ARGUMENT`] (from_byte)
+    pub fn ic_search_journal(search: *const ic_search, from_byte: i64, buffer: *mut c_char, size: *mut usize) -> ic_status;
 }
 
 // Layout, checked by every compilation.
@@ -2166,6 +2566,15 @@ const _: () = {
     assert!(offset_of!(ic_index_view, source_layer) == 52);
     assert!(offset_of!(ic_index_view, generation) == 56);
     assert!(offset_of!(ic_index_view, numerics_id) == 64);
+    assert!(size_of::<ic_mass_args>() == 56);
+    assert!(align_of::<ic_mass_args>() == 8);
+    assert!(offset_of!(ic_mass_args, struct_size) == 0);
+    assert!(offset_of!(ic_mass_args, q) == 8);
+    assert!(offset_of!(ic_mass_args, q_row_stride) == 16);
+    assert!(offset_of!(ic_mass_args, kv) == 24);
+    assert!(offset_of!(ic_mass_args, sink) == 32);
+    assert!(offset_of!(ic_mass_args, mass) == 40);
+    assert!(offset_of!(ic_mass_args, mass_row_stride) == 48);
     assert!(size_of::<ic_cache_desc>() == 80);
     assert!(align_of::<ic_cache_desc>() == 8);
     assert!(offset_of!(ic_cache_desc, struct_size) == 0);
@@ -2270,10 +2679,61 @@ const _: () = {
     assert!(offset_of!(ic_export_header, k) == 32);
     assert!(offset_of!(ic_export_header, flags) == 36);
     assert!(offset_of!(ic_export_header, reserved) == 40);
-    assert!(size_of::<ic_overlap_args>() == 32);
+    assert!(size_of::<ic_overlap_args>() == 56);
     assert!(align_of::<ic_overlap_args>() == 8);
     assert!(offset_of!(ic_overlap_args, struct_size) == 0);
     assert!(offset_of!(ic_overlap_args, intersection) == 8);
     assert!(offset_of!(ic_overlap_args, recall) == 16);
     assert!(offset_of!(ic_overlap_args, jaccard) == 24);
+    assert!(offset_of!(ic_overlap_args, mass) == 32);
+    assert!(offset_of!(ic_overlap_args, mass_row_stride) == 40);
+    assert!(offset_of!(ic_overlap_args, mass_recall) == 48);
+    assert!(size_of::<ic_search_desc>() == 96);
+    assert!(align_of::<ic_search_desc>() == 8);
+    assert!(offset_of!(ic_search_desc, struct_size) == 0);
+    assert!(offset_of!(ic_search_desc, num_layers) == 8);
+    assert!(offset_of!(ic_search_desc, strategy) == 12);
+    assert!(offset_of!(ic_search_desc, start) == 16);
+    assert!(offset_of!(ic_search_desc, keep_full) == 24);
+    assert!(offset_of!(ic_search_desc, num_keep_full) == 32);
+    assert!(offset_of!(ic_search_desc, num_full) == 36);
+    assert!(offset_of!(ic_search_desc, max_full) == 40);
+    assert!(offset_of!(ic_search_desc, num_blocks) == 44);
+    assert!(offset_of!(ic_search_desc, loss_budget) == 48);
+    assert!(offset_of!(ic_search_desc, similarity) == 56);
+    assert!(offset_of!(ic_search_desc, num_similarity) == 64);
+    assert!(offset_of!(ic_search_desc, num_samples) == 68);
+    assert!(offset_of!(ic_search_desc, seed) == 72);
+    assert!(offset_of!(ic_search_desc, journal) == 80);
+    assert!(offset_of!(ic_search_desc, journal_size) == 88);
+    assert!(size_of::<ic_search_candidate>() == 32);
+    assert!(align_of::<ic_search_candidate>() == 8);
+    assert!(offset_of!(ic_search_candidate, struct_size) == 0);
+    assert!(offset_of!(ic_search_candidate, id) == 8);
+    assert!(offset_of!(ic_search_candidate, step) == 16);
+    assert!(offset_of!(ic_search_candidate, layer) == 20);
+    assert!(offset_of!(ic_search_candidate, first_layer) == 24);
+    assert!(offset_of!(ic_search_candidate, num_full) == 28);
+    assert!(size_of::<ic_search_info>() == 88);
+    assert!(align_of::<ic_search_info>() == 8);
+    assert!(offset_of!(ic_search_info, struct_size) == 0);
+    assert!(offset_of!(ic_search_info, state) == 8);
+    assert!(offset_of!(ic_search_info, num_steps) == 12);
+    assert!(offset_of!(ic_search_info, num_full) == 16);
+    assert!(offset_of!(ic_search_info, target_num_full) == 20);
+    assert!(offset_of!(ic_search_info, baseline_loss) == 24);
+    assert!(offset_of!(ic_search_info, accepted_loss) == 32);
+    assert!(offset_of!(ic_search_info, num_evaluated) == 40);
+    assert!(offset_of!(ic_search_info, num_rejected) == 48);
+    assert!(offset_of!(ic_search_info, num_handed_out) == 56);
+    assert!(offset_of!(ic_search_info, num_planned) == 64);
+    assert!(offset_of!(ic_search_info, journal_size) == 72);
+    assert!(offset_of!(ic_search_info, journal_resumed) == 80);
+    assert!(size_of::<ic_search_step>() == 32);
+    assert!(align_of::<ic_search_step>() == 8);
+    assert!(offset_of!(ic_search_step, struct_size) == 0);
+    assert!(offset_of!(ic_search_step, id) == 8);
+    assert!(offset_of!(ic_search_step, loss) == 16);
+    assert!(offset_of!(ic_search_step, layer) == 24);
+    assert!(offset_of!(ic_search_step, num_full) == 28);
 };

@@ -67,6 +67,10 @@ family! {
         SCHEDULE_HASH = IC_ERROR_SCHEDULE_HASH,
         /// An imported block was made by another arithmetic, and the caller asked to refuse that.
         NUMERICS = IC_ERROR_NUMERICS,
+        /// The candidate of a search has another answer already.
+        ALREADY_TOLD = IC_ERROR_ALREADY_TOLD,
+        /// The journal of a search was written under another desc; the message names the first field that differs.
+        JOURNAL = IC_ERROR_JOURNAL,
         /// The library was built without CUDA.
         CUDA_NOT_BUILT = IC_ERROR_CUDA_NOT_BUILT,
         /// No NVIDIA driver, or one that is too old for the CUDA runtime inside this library.
@@ -322,6 +326,44 @@ flags! {
         /// Refuse a block of another numerics id with [`Status::NUMERICS`](crate::Status::NUMERICS) (by default it
         /// is accepted and reported).
         SAME_NUMERICS = IC_IMPORT_SAME_NUMERICS,
+    }
+}
+
+family! {
+    /// The constants `IC_STRATEGY_*`.
+    SearchStrategy {
+        /// Paper, Algorithm 1: in each step every Full layer is tried as Shared, and the one with the least loss
+        /// becomes it.
+        GREEDY = IC_STRATEGY_GREEDY,
+        /// The same for pipelines, with about num_blocks times fewer evaluations: the layers are cut into
+        /// num_blocks blocks, block b begins at layer floor(b * num_layers / num_blocks + 1/2), and that layer
+        /// stays Full. The blocks take turns: one tries its own layers and accepts its best flip, which is a step,
+        /// then the next one does. A block whose best flip is above the loss budget, or whose candidates are all
+        /// rejected, is done; the others go on.
+        GREEDY_BLOCKS = IC_STRATEGY_GREEDY_BLOCKS,
+        /// For comparison: F Full layers evenly spread, at floor(i * num_layers / F). Takes no start and no
+        /// keep_full.
+        UNIFORM = IC_STRATEGY_UNIFORM,
+        /// For comparison: the F Full layers that maximise the sum of similarity\[l, source of l\] over the Shared
+        /// layers l (paper, appendix C); of equal sums the one whose last Full layers are lowest.
+        SIMILARITY_DP = IC_STRATEGY_SIMILARITY_DP,
+        /// For comparison: num_samples distinct patterns with F Full layers (all, where there are not more), drawn
+        /// from seed by SplitMix64: the same on every machine.
+        RANDOM = IC_STRATEGY_RANDOM,
+    }
+}
+
+family! {
+    /// The constants `IC_SEARCH_*`.
+    SearchState {
+        /// There are candidates to evaluate, or to wait for.
+        RUNNING = IC_SEARCH_RUNNING,
+        /// num_full is reached.
+        DONE = IC_SEARCH_DONE,
+        /// Every next step would be above the loss budget.
+        BUDGET = IC_SEARCH_BUDGET,
+        /// All candidates of a step (of the last one, when not greedy), or the baseline, have been rejected.
+        EXHAUSTED = IC_SEARCH_EXHAUSTED,
     }
 }
 
@@ -1380,6 +1422,60 @@ impl<'a> AttentionArgs<'a> {
     }
 }
 
+/// What [`Attention::mass`](crate::Attention::mass) reads and writes for some consecutive rows.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct MassArgs<'a> {
+    raw: ffi::ic_mass_args,
+    borrowed: PhantomData<&'a ()>,
+}
+
+builder!(MassArgs<'a>, ic_mass_args, borrowed);
+
+impl<'a> MassArgs<'a> {
+    /// \[rows, num_heads, d_latent + d_rope\] of q_dtype, heads dense; points at the first row of the part
+    #[must_use]
+    pub fn q(mut self, q: impl Into<DevicePtr<'a, c_void>>) -> Self {
+        self.raw.q = q.into().as_ptr();
+        self
+    }
+
+    /// Elements from row to row; 0 = dense
+    #[must_use]
+    pub fn q_row_stride(mut self, q_row_stride: i64) -> Self {
+        self.raw.q_row_stride = q_row_stride;
+        self
+    }
+
+    /// Latent KV, as in [`AttentionArgs`](crate::AttentionArgs)
+    #[must_use]
+    pub fn kv(mut self, kv: &'a Pool<'a>) -> Self {
+        self.raw.kv = kv.as_raw();
+        self
+    }
+
+    /// \[num_heads\] device memory, as in [`AttentionArgs`](crate::AttentionArgs); NULL = none
+    #[must_use]
+    pub fn sink(mut self, sink: impl Into<DevicePtr<'a, f32>>) -> Self {
+        self.raw.sink = sink.into().as_ptr();
+        self
+    }
+
+    /// \[rows, k\] with the k of the indices, device memory
+    #[must_use]
+    pub fn mass(mut self, mass: impl Into<DeviceMut<'a, f32>>) -> Self {
+        self.raw.mass = mass.into().as_ptr();
+        self
+    }
+
+    /// Elements from row to row, at least k; 0 = k
+    #[must_use]
+    pub fn mass_row_stride(mut self, mass_row_stride: i64) -> Self {
+        self.raw.mass_row_stride = mass_row_stride;
+        self
+    }
+}
+
 /// What [`Cache::new`](crate::Cache::new) needs. All handles must be of one context.
 #[derive(Debug)]
 #[repr(transparent)]
@@ -1966,5 +2062,243 @@ impl<'a> OverlapArgs<'a> {
     pub fn jaccard(mut self, jaccard: impl Into<DeviceMut<'a, f32>>) -> Self {
         self.raw.jaccard = jaccard.into().as_ptr();
         self
+    }
+
+    /// Input: \[num_rows, k of A\] device memory, one weight per entry of A
+    /// ([`Attention::mass`](crate::Attention::mass)), none negative; needed for mass_recall
+    #[must_use]
+    pub fn mass(mut self, mass: impl Into<DevicePtr<'a, f32>>) -> Self {
+        self.raw.mass = mass.into().as_ptr();
+        self
+    }
+
+    /// Elements from row to row, at least the k of A; 0 = that
+    #[must_use]
+    pub fn mass_row_stride(mut self, mass_row_stride: i64) -> Self {
+        self.raw.mass_row_stride = mass_row_stride;
+        self
+    }
+
+    /// Sum of the mass of A and B / sum of the mass of A; 1 when the latter is 0: A is empty, or has nothing to
+    /// lose
+    #[must_use]
+    pub fn mass_recall(mut self, mass_recall: impl Into<DeviceMut<'a, f32>>) -> Self {
+        self.raw.mass_recall = mass_recall.into().as_ptr();
+        self
+    }
+}
+
+/// What [`Search::new`](crate::Search::new) needs. Of the greedy strategies each step makes one Full layer Shared,
+/// until num_full are left. Of the others there is one step for each number of Full layers, from max_full down to
+/// num_full, and all candidates can be evaluated at once.
+#[derive(Clone, Debug)]
+#[repr(transparent)]
+pub struct SearchDesc<'a> {
+    raw: ffi::ic_search_desc,
+    borrowed: PhantomData<&'a ()>,
+}
+
+builder!(SearchDesc<'a>, ic_search_desc, borrowed);
+
+impl<'a> SearchDesc<'a> {
+    /// 1 to 4096; on models where only some layers have an indexer: those that have
+    #[must_use]
+    pub fn num_layers(mut self, num_layers: i32) -> Self {
+        self.raw.num_layers = num_layers;
+        self
+    }
+
+    /// [`SearchStrategy`](crate::SearchStrategy)
+    #[must_use]
+    pub fn strategy(mut self, strategy: SearchStrategy) -> Self {
+        self.raw.strategy = strategy.0;
+        self
+    }
+
+    /// Pattern to start from, num_layers letters F and S, zero-terminated: its loss is the baseline, and layers
+    /// that are Shared in it stay so. NULL = all Full
+    #[must_use]
+    pub fn start(mut self, start: &'a CStr) -> Self {
+        self.raw.start = start.as_ptr();
+        self
+    }
+
+    /// Layers that stay Full, in any order; the first layer does anyway. NULL = no other
+    #[must_use]
+    pub fn keep_full(mut self, keep_full: &'a [i32]) -> Self {
+        self.raw.keep_full = keep_full.as_ptr().cast();
+        self.raw.num_keep_full = entries(keep_full.len());
+        self
+    }
+
+    /// Fewest Full layers to reach, 0 to as many as start has; where more must stay Full, those. 0 = as few as
+    /// possible
+    #[must_use]
+    pub fn num_full(mut self, num_full: i32) -> Self {
+        self.raw.num_full = num_full;
+        self
+    }
+
+    /// Not greedy: most Full layers to look at, num_full to as many as start has; 0 = num_full, so one step.
+    /// Greedy: must be 0
+    #[must_use]
+    pub fn max_full(mut self, max_full: i32) -> Self {
+        self.raw.max_full = max_full;
+        self
+    }
+
+    /// Greedy by blocks: 1 to num_layers; others: must be 0
+    #[must_use]
+    pub fn num_blocks(mut self, num_blocks: i32) -> Self {
+        self.raw.num_blocks = num_blocks;
+        self
+    }
+
+    /// Greedy: accept nothing whose loss is above that of the baseline plus this; at least 0, where 0 = no limit
+    /// (the smallest positive number means "not above the baseline"). Others: must be 0
+    #[must_use]
+    pub fn loss_budget(mut self, loss_budget: f64) -> Self {
+        self.raw.loss_budget = loss_budget;
+        self
+    }
+
+    /// By similarity: \[num_layers, num_layers\], host memory: how alike layer l with its own indices and with
+    /// those of layer j \< l are, as cosine of the attention outputs or any measure that is larger for more alike;
+    /// -1e300 to 1e300. Only the entries \[l, j\] with j \< l are read. Others: NULL
+    #[must_use]
+    pub fn similarity(mut self, similarity: &'a [f64]) -> Self {
+        self.raw.similarity = similarity.as_ptr().cast();
+        self.raw.num_similarity = entries(similarity.len());
+        self
+    }
+
+    /// Random: patterns for each number of Full layers, 1 to 65536, and at most 2^20 in all; others: must be 0
+    #[must_use]
+    pub fn num_samples(mut self, num_samples: i32) -> Self {
+        self.raw.num_samples = num_samples;
+        self
+    }
+
+    /// Random: any number; others: must be 0
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.raw.seed = seed;
+        self
+    }
+
+    /// What [`Search::journal`](crate::Search::journal) of an earlier search of the same desc gave, to resume it;
+    /// not zero-terminated, copied. Everything behind its last newline is ignored as a line that was cut while it
+    /// was written: truncate the file to journal_resumed of [`SearchInfo`](crate::SearchInfo), then go on
+    /// appending. NULL = a new search
+    #[must_use]
+    pub fn journal(mut self, journal: &'a [u8]) -> Self {
+        self.raw.journal = journal.as_ptr().cast();
+        self.raw.journal_size = journal.len();
+        self
+    }
+}
+
+/// A pattern to evaluate.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct SearchCandidate {
+    /// Names the candidate from now on, also after a resume; -1 = there is none now: the search has ended, or waits
+    /// for answers
+    pub id: i64,
+    /// Step in which it competes, from 0; -1 = the baseline
+    pub step: Option<i32>,
+    /// Layer that is Shared here and Full in the accepted pattern; -1 = not a single one is flipped
+    pub layer: Option<i32>,
+    /// First layer whose mode is not that of the accepted pattern: an engine that keeps what went into each layer
+    /// under the accepted pattern can start here. 0 for the baseline; num_layers when no mode differs
+    pub first_layer: i32,
+    /// Full layers of the pattern
+    pub num_full: i32,
+}
+
+impl From<&ffi::ic_search_candidate> for SearchCandidate {
+    fn from(raw: &ffi::ic_search_candidate) -> Self {
+        Self {
+            id: raw.id,
+            step: (raw.step >= 0).then_some(raw.step),
+            layer: (raw.layer >= 0).then_some(raw.layer),
+            first_layer: raw.first_layer,
+            num_full: raw.num_full,
+        }
+    }
+}
+
+/// Where a search stands.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct SearchInfo {
+    /// [`SearchState`](crate::SearchState)
+    pub state: SearchState,
+    /// Steps accepted so far
+    pub num_steps: i32,
+    /// Full layers of the accepted pattern
+    pub num_full: i32,
+    /// Full layers that the search goes to: desc.num_full, or as many as must stay Full
+    pub target_num_full: i32,
+    /// Loss of the pattern that the search started from; NaN until it is told
+    pub baseline_loss: f64,
+    /// Loss of the accepted pattern; NaN until the baseline is told
+    pub accepted_loss: f64,
+    /// Losses told, without the baseline's
+    pub num_evaluated: i64,
+    /// Candidates rejected, without the baseline
+    pub num_rejected: i64,
+    /// Candidates handed out and not answered
+    pub num_handed_out: i64,
+    /// Evaluations of the whole search, without the baseline, when nothing is rejected and no budget ends it: what
+    /// the paper counts
+    pub num_planned: i64,
+    /// Bytes of the journal so far
+    pub journal_size: i64,
+    /// Bytes of desc.journal that were taken over: where its file must be truncated
+    pub journal_resumed: i64,
+}
+
+impl From<&ffi::ic_search_info> for SearchInfo {
+    fn from(raw: &ffi::ic_search_info) -> Self {
+        Self {
+            state: SearchState(raw.state),
+            num_steps: raw.num_steps,
+            num_full: raw.num_full,
+            target_num_full: raw.target_num_full,
+            baseline_loss: raw.baseline_loss,
+            accepted_loss: raw.accepted_loss,
+            num_evaluated: raw.num_evaluated,
+            num_rejected: raw.num_rejected,
+            num_handed_out: raw.num_handed_out,
+            num_planned: raw.num_planned,
+            journal_size: raw.journal_size,
+            journal_resumed: raw.journal_resumed,
+        }
+    }
+}
+
+/// What a step accepted.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct SearchStep {
+    /// Candidate that was accepted
+    pub id: i64,
+    /// `loss`
+    pub loss: f64,
+    /// Layer that became Shared; -1 = not a single one
+    pub layer: Option<i32>,
+    /// Full layers afterwards
+    pub num_full: i32,
+}
+
+impl From<&ffi::ic_search_step> for SearchStep {
+    fn from(raw: &ffi::ic_search_step) -> Self {
+        Self {
+            id: raw.id,
+            loss: raw.loss,
+            layer: (raw.layer >= 0).then_some(raw.layer),
+            num_full: raw.num_full,
+        }
     }
 }

@@ -3,9 +3,10 @@
 //!
 //! # What is safe here, and what is not
 //!
-//! Handles ([`Context`], [`Schedule`], [`Indexer`], [`Topk`], [`Attention`], [`Cache`]) own what they stand for, keep
-//! alive what they were made from, and may be dropped in any order. All but the cache may be used by any number of
-//! threads at once ([`Sync`]); a cache has one user at a time, but may change threads ([`Send`]).
+//! Handles ([`Context`], [`Schedule`], [`Indexer`], [`Topk`], [`Attention`], [`Cache`], [`Search`]) own what they stand
+//! for, keep alive what they were made from, and may be dropped in any order. All but the cache and the search may be
+//! used by any number of threads at once ([`Sync`]); these two have one user at a time, but may change threads
+//! ([`Send`]).
 //!
 //! Descriptions and arguments are builders over the C structs: zero is always the default or "not given". Arrays are
 //! [`DevicePtr`] and [`DeviceMut`], which know their element type and how long they live. They do not know how many
@@ -34,6 +35,7 @@ mod handle;
 mod indexer;
 mod memory;
 mod schedule;
+mod search;
 mod text;
 mod topk;
 mod view;
@@ -48,6 +50,7 @@ pub use indexcache_sys as ffi;
 pub use indexer::Indexer;
 pub use memory::{Buffer, DeviceMut, DevicePtr, Element, HostBuffer, Stream};
 pub use schedule::Schedule;
+pub use search::Search;
 pub use topk::Topk;
 pub use view::IndexView;
 

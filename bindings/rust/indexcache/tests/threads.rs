@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The header's table of threads as types: immutable handles are Sync, a cache is not; all are Send.
+//! The header's table of threads as types: immutable handles are Sync, a cache and a search are not; all are Send.
 mod common;
 
 use common::*;
@@ -26,6 +26,8 @@ fn the_table_of_threads() {
     moved::<Cache>();
     <Cache as NotSync<_>>::proof();
     <Step<'_> as NotSync<_>>::proof();
+    moved::<Search>();
+    <Search as NotSync<_>>::proof();
     moved::<HostBuffer>();
     moved::<ForwardArgs<'_>>();
     shared::<Error>();
