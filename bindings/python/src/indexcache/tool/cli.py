@@ -12,7 +12,7 @@ from types import FrameType
 
 import indexcache as ic
 
-from . import command_overlap, command_schedule, command_search, command_show
+from . import command_overlap, command_protocol, command_schedule, command_search, command_show
 from .checked import InputError
 from .protocol import EngineError
 
@@ -25,7 +25,7 @@ examples:
   indexcache show plan.json --html report.html       the result as tables and pictures
   indexcache schedule export --to vllm config.json --plan plan.json --num-full 8
 
-indexcache COMMAND --help tells more. How to write an engine: docs/search-protocol.md of the repository.
+indexcache COMMAND --help tells more. How to write an engine: indexcache protocol (docs/search-protocol.md).
 """
 
 
@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"indexcache {'.'.join(map(str, ic.version()))}")
     commands = parser.add_subparsers(metavar="COMMAND")
-    for command in (command_search, command_show, command_schedule, command_overlap):
+    for command in (command_search, command_show, command_schedule, command_overlap, command_protocol):
         command.add_parser(commands)
     return parser
 

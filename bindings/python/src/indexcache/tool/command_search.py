@@ -11,7 +11,6 @@ from pathlib import Path
 from . import quality
 from .checked import InputError, Reader, check_pattern, read_text
 from .engine_options import (
-    PROTOCOL_ADDRESS,
     add_engine_options,
     count,
     engines_of,
@@ -28,16 +27,16 @@ from .report import trajectory_row
 from .search import DEFAULT_SAMPLES, Settings, search
 from .table import table
 
-DESCRIPTION = f"""\
+DESCRIPTION = """\
 Finds out which layers can share their indices: asks an engine for the loss under one F/S pattern after the other and
 accepts, step by step, the layer that costs least when it is Shared.
 
 An engine is any program that answers lines of JSON; with a model of N layers a whole greedy search asks it N(N-1)/2 times:
 
-  asked     {{"type":"evaluate","id":3,"pattern":"FFSF","first_layer":2,"accepted":"FFFF"}}
-  answers   {{"type":"loss","id":3,"loss":0.7431}}
+  asked     {"type":"evaluate","id":3,"pattern":"FFSF","first_layer":2,"accepted":"FFFF"}
+  answers   {"type":"loss","id":3,"loss":0.7431}
 
-The rest of the protocol is in {PROTOCOL_ADDRESS}.
+The rest of the protocol: indexcache protocol (docs/search-protocol.md of the repository).
 """
 
 EXAMPLES = """\
