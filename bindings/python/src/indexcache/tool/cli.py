@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     except (InputError, ic.ArgumentError, ic.UnsupportedError, ic.StateError) as error:
         message = error.message if isinstance(error, ic.Error) else str(error)
-        return _fail(message.removeprefix("desc: "), WRONG_INPUT)  # "desc" is the C interface's word
+        # "desc" is the C interface's word for the arguments.
+        return _fail(message.removeprefix("desc: ").removeprefix("desc->"), WRONG_INPUT)
     except EngineError as error:
         return _fail(str(error), ENGINE_FAILED)
     except KeyboardInterrupt:
