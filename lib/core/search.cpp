@@ -12,6 +12,8 @@
 namespace ic {
 namespace {
 
+constexpr double kNoLimit = std::numeric_limits<double>::infinity();
+
 /// Capacity for `extra` more elements; grows by doubling, as push_back does.
 template <class T>
 void make_room(std::vector<T> *list, size_t extra) {
@@ -186,16 +188,16 @@ void Search::open_greedy() noexcept {
 }
 
 void Search::conclude_greedy(std::optional<int64_t> best) noexcept {
-  const Entry *chosen = best ? &entries_[static_cast<size_t>(*best)] : nullptr;
-  const bool over = chosen != nullptr && plan_.loss_budget > 0 && chosen->loss > baseline_loss_ + plan_.loss_budget;
-  over_budget_ = over_budget_ || over;
-  if (chosen == nullptr || over) {
-    walk_.retire();
-  } else {
+  const double limit = plan_.loss_budget > 0 ? baseline_loss_ + plan_.loss_budget : kNoLimit;
+  if (best && entries_[static_cast<size_t>(*best)].loss <= limit) {
+    const Entry &chosen = entries_[static_cast<size_t>(*best)];
     steps_.push_back(*best);
-    accepted_[static_cast<size_t>(chosen->layer)] = 'S';
-    accepted_loss_ = chosen->loss;
-    walk_.flip(chosen->layer);
+    accepted_[static_cast<size_t>(chosen.layer)] = 'S';
+    accepted_loss_ = chosen.loss;
+    walk_.flip(chosen.layer);
+  } else {
+    over_budget_ = over_budget_ || best;
+    walk_.retire();
   }
   open_greedy();
 }

@@ -186,7 +186,7 @@ TEST(SearchListed, StepsInOrderWhateverTheOrderOfAnswers) {
   Search alone = make_search(request);
   run(&alone, loss);
   EXPECT_EQ(alone.state(), SearchState::kDone);
-  for (const size_t workers : {2, 7, 30}) {
+  for (const size_t workers : {2u, 7u, 30u}) {
     Search search = make_search(request);
     run(&search, loss, workers, 8);
     EXPECT_EQ(steps_of(search), steps_of(alone));
