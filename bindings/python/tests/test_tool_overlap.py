@@ -43,7 +43,7 @@ def test_pattern_reaches_the_engine(tmp_path: Path) -> None:
             "--pattern: the pattern has 2 letters; the model has 10 layers",
         ),
         (["--engine", f"{PYTHON_ENGINE} error 0"], 3, "says: no more memory"),
-        (["--engine", SHELL_ENGINE], 3, "sent 'loss'; it was asked for \"overlap\""),
+        (["--engine", SHELL_ENGINE], 3, "says: this engine can only evaluate"),
         (["--engine", AWK_ENGINE, "--num-layers", "10", "--timeout", "0.3"], 3, "has not answered"),
         (["--engine", PYTHON_ENGINE, "--groups", "FX"], 2, "--groups: letter 1"),
         (["--engine", PYTHON_ENGINE, "--groups", "FS", "--html", "/tmp/x"], 2, "2 letters; the overlap has layer 9"),
