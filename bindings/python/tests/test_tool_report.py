@@ -256,7 +256,7 @@ def test_show_refuses(arguments: list[str], message: str, tmp_path: Path) -> Non
 def test_journal_of_every_strategy_is_shown(tmp_path: Path) -> None:
     strategies: list[list[str]] = [
         ["greedy"],
-        ["greedy_blocks", "--blocks", "2"],
+        ["greedy_blocks", "--num-blocks", "2"],
         ["uniform"],
         ["random"],
         ["similarity_dp"],
@@ -321,7 +321,7 @@ def test_progress_on_a_terminal_and_elsewhere() -> None:
     progress.update(2, 4, "")
     progress.finish()
     drawn = terminal.getvalue()
-    assert drawn.startswith("1/4 evaluations, 25 %, ") and "\r\x1b[Ka note\n1/4" in drawn and drawn.count("\n") == 2
+    assert drawn.startswith("[###---------] 1/4, ") and "\r\x1b[Ka note\n[###-" in drawn and drawn.count("\n") == 2
     file = io.StringIO()
     progress = Progress(file)
     for done in range(1, 101):

@@ -96,12 +96,12 @@ def test_strategies() -> None:
     dp = found("similarity_dp", "--num-full", 3)
     # The toy's similarity falls with the distance, so the best are runs as equal as can be, the last Full ones low.
     assert dp["steps"][-1]["num_full"] == 3 and max(map(len, dp["steps"][-1]["pattern"].split("F"))) <= 3
-    drawn = found("random", "--num-full", 4, "--max-full", 5, "--samples", 6, "--seed", 3)
+    drawn = found("random", "--num-full", 4, "--max-full", 5, "--num-samples", 6, "--seed", 3)
     assert len({s["pattern"] for s in drawn["steps"]}) == 13  # every sample is kept, not the best alone
-    assert drawn == found("random", "--num-full", 4, "--max-full", 5, "--samples", 6, "--seed", 3) | {
+    assert drawn == found("random", "--num-full", 4, "--max-full", 5, "--num-samples", 6, "--seed", 3) | {
         "seconds": drawn["seconds"]
     }
-    blocks = found("greedy_blocks", "--blocks", 2)
+    blocks = found("greedy_blocks", "--num-blocks", 2)
     assert all(s["pattern"][0] == s["pattern"][5] == "F" for s in blocks["steps"])
     assert blocks["evaluations"] < EVALUATIONS and blocks["steps"][-1]["num_full"] == 2
     kept = found("greedy", "--keep-full", "2,8-9", "--start", "FSFFFFFFFF")
@@ -333,7 +333,7 @@ def test_bad_answers(answer: str, message: str, tmp_path: Path) -> None:
         (["--engine", PYTHON_ENGINE, "--start", "FSF"], "start: pattern has 3 letters"),
         (["--engine", PYTHON_ENGINE, "--num-full", "11"], "num_full is 11"),
         (["--engine", PYTHON_ENGINE, "--keep-full", "10"], "keep_full"),
-        (["--engine", PYTHON_ENGINE, "--blocks", "2"], "num_blocks"),
+        (["--engine", PYTHON_ENGINE, "--num-blocks", "2"], "num_blocks"),
         (["--engine", PYTHON_ENGINE, "--loss-budget", "-1"], "loss_budget is -1; it must be 0 or more"),
         (["--engine", PYTHON_ENGINE, "--plan", "/no/such/folder/plan"], "there is no such folder"),
         (["--engine", PYTHON_ENGINE, "--journal", "/no/such/folder/j"], "cannot be used as a journal"),
