@@ -60,6 +60,18 @@ def test_plan_file(tmp_path: Path) -> None:
     assert [list(group) for group in groups("FSSFF")] == [[0, 1, 2], [3], [4]]
 
 
+def test_only_files_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("there")
+    save_plan(tmp_path / "link", GREEDY)
+    assert (tmp_path / "link").is_symlink() and load_plan(tmp_path / "there") == GREEDY
+    os.mkfifo(tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE, text=True)
+    save_plan(tmp_path / "pipe", GREEDY)
+    assert reader.communicate(timeout=10)[0] == (tmp_path / "there").read_text() and (tmp_path / "pipe").is_fifo()
+    with pytest.raises(InputError, match="cannot be written: Is a directory"):
+        save_plan(tmp_path, GREEDY)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -424,3 +424,15 @@ def test_plugin_of_a_package(tmp_path: Path) -> None:
     paths = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
     done = run("search", "--plugin", "far:3", "--quiet", env=os.environ | {"PYTHONPATH": paths})
     assert done.status == 0 and "FSS" in done.out and "closed" in done.out
+
+
+def test_a_half_written_answer_is_cut_off(tmp_path: Path) -> None:
+    """Before anything is appended: a line that is glued to half of another is lost."""
+    options = ["--strategy", "similarity_dp", "--num-full", 3, "--journal", tmp_path / "j", "--json"]
+    (tmp_path / "j.answers").write_text('{"type":"simil')
+    first = run("search", "--engine", PYTHON_ENGINE, *options).json()
+    again = run("search", "--engine", PYTHON_ENGINE, *options)
+    assert again.json() == first and "asking" not in again.err
+    assert [json.loads(line)["type"] for line in (tmp_path / "j.answers").read_text().splitlines()] == [
+        "similarity", "ready", "loss", "loss"
+    ]  # fmt: skip
