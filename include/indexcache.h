@@ -1582,8 +1582,8 @@ IC_API ic_status ic_search_candidate_pattern(const ic_search *search, int64_t id
  *  @errors IC_ERROR_INVALID_ARGUMENT (loss is not finite; no such id yet), IC_ERROR_ALREADY_TOLD @since 0.1 */
 IC_API ic_status ic_search_tell(ic_search *search, int64_t id, double loss);
 
-/** Says that a candidate cannot be evaluated: it competes no longer. Its layer is tried again in later steps, unless it
- * is in keep_full. Rejecting the baseline ends the search. Again changes nothing.
+/** Says that a candidate cannot be evaluated: it competes no longer. Its layer is tried again in later steps; one that
+ * must never share belongs into keep_full. Rejecting the baseline ends the search. Again changes nothing.
  *  @errors IC_ERROR_INVALID_ARGUMENT (no such id yet), IC_ERROR_ALREADY_TOLD (a loss) @since 0.1 */
 IC_API ic_status ic_search_reject(ic_search *search, int64_t id);
 
@@ -1596,7 +1596,7 @@ IC_API ic_status ic_search_release(ic_search *search, int64_t id);
 #define IC_SEARCH_RUNNING 1
 /** num_full is reached. */
 #define IC_SEARCH_DONE 2
-/** Every next step would be above the loss budget. */
+/** No next step is within the loss budget. */
 #define IC_SEARCH_BUDGET 3
 /** All candidates of a step (of the last one, when not greedy), or the baseline, have been rejected. */
 #define IC_SEARCH_EXHAUSTED 4

@@ -47,13 +47,13 @@ void Search::resume(std::string_view journal) {
     const size_t end = complete.find('\n', begin);
     const JournalAnswer given = read_journal_line(complete.substr(begin, end - begin), number);
     try {
-      answer(given, false);
+      answer(given);
     } catch (const Failure &failure) {
       fail(IC_ERROR_PARSE, "journal line %lld: %.600s", static_cast<long long>(number), failure.text());
     }
     begin = end + 1;
   }
-  journal_ = complete;
+  journal_ = complete;  // as it was written: its lines may be spelt in another way
   journal_resumed_ = complete.size();
 }
 
@@ -83,10 +83,10 @@ void Search::tell(int64_t id, double loss) {
     fail(IC_ERROR_INVALID_ARGUMENT, "loss of candidate %lld is %g; allowed: finite numbers (or reject the candidate)",
          static_cast<long long>(id), loss);
   }
-  answer({id, loss == 0 ? 0 : loss}, true);  // one zero: -0 would be written as another number
+  answer({id, loss == 0 ? 0 : loss});  // one zero: -0 would be written as another number
 }
 
-void Search::reject(int64_t id) { answer({id, std::nullopt}, true); }
+void Search::reject(int64_t id) { answer({id, std::nullopt}); }
 
 void Search::release(int64_t id) {
   const Answer found = entry(id).answer;
@@ -109,7 +109,7 @@ const Search::Entry &Search::entry(int64_t id) const {
   return entries_[static_cast<size_t>(id)];
 }
 
-void Search::answer(const JournalAnswer &given, bool write) {
+void Search::answer(const JournalAnswer &given) {
   const Entry &before = entry(given.id);
   const bool told = before.answer == Answer::kTold, rejected = before.answer == Answer::kRejected;
   if (told || rejected) {
@@ -120,7 +120,7 @@ void Search::answer(const JournalAnswer &given, bool write) {
          then.c_str(), now.c_str());
   }
   reserve_round();
-  if (write) journal_ += journal_line(given);
+  journal_ += journal_line(given);
 
   Entry &entry = entries_[static_cast<size_t>(given.id)];
   if (entry.answer == Answer::kHandedOut) --counts_.handed_out;

@@ -195,6 +195,20 @@ TEST(SearchListed, StepsInOrderWhateverTheOrderOfAnswers) {
   }
 }
 
+TEST(SearchListed, RunsUntilTheLastStep) {
+  Search search = make_search(listing(IC_STRATEGY_UNIFORM, 6, 2, 4));
+  search.tell(0, 1);
+  for (const int64_t id : {1, 2, 3}) {
+    EXPECT_EQ(search.state(), SearchState::kRunning);
+    EXPECT_EQ(search.accepted(), "FFFFFF");
+    EXPECT_EQ(search.accepted_loss(), 1);
+    search.tell(id, 2);
+    EXPECT_EQ(search.num_steps(), id);
+  }
+  EXPECT_EQ(search.state(), SearchState::kDone);
+  EXPECT_EQ(search.accepted(), "FSSFSS");
+}
+
 TEST(SearchListed, TheStartIsAcceptedUntilTheEnd) {
   Search search = make_search(listing(IC_STRATEGY_UNIFORM, 6, 2, 6));
   search.tell(0, 1);

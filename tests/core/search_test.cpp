@@ -185,6 +185,8 @@ TEST(SearchCandidates, TheSameAnswerAgainIsFine) {
   Search search = make_search(greedy(3));
   search.tell(0, -0.0);
   search.tell(0, 0.0);
+  EXPECT_FALSE(std::signbit(search.baseline_loss()));
+  EXPECT_NE(search.journal().find("{\"tell\":0,\"loss\":0}\n"), std::string::npos) << "one spelling of zero";
   search.tell(1, 2);
   search.reject(2);
   const std::string journal = search.journal();

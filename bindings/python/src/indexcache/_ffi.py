@@ -1792,8 +1792,8 @@ class Functions:
     ic_search_reject: Callable[..., int]
     """ic_status ic_search_reject(ic_search *search, int64_t id)
 
-    Says that a candidate cannot be evaluated: it competes no longer. Its layer is tried again in later steps, unless it
-    is in keep_full. Rejecting the baseline ends the search. Again changes nothing.
+    Says that a candidate cannot be evaluated: it competes no longer. Its layer is tried again in later steps; one that
+    must never share belongs into keep_full. Rejecting the baseline ends the search. Again changes nothing.
 
     Errors: IC_ERROR_INVALID_ARGUMENT (no such id yet), IC_ERROR_ALREADY_TOLD (a loss)
     """
