@@ -6,13 +6,16 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 from indexcache.tool.engine import Engine
 from indexcache.tool.plan import load_plan
 from indexcache.tool.protocol import EngineError, Evaluate, Loss, Reject
@@ -436,3 +439,16 @@ def test_a_half_written_answer_is_cut_off(tmp_path: Path) -> None:
     assert [json.loads(line)["type"] for line in (tmp_path / "j.answers").read_text().splitlines()] == [
         "similarity", "ready", "loss", "loss"
     ]  # fmt: skip
+
+
+def test_the_engine_of_the_protocols_page(tmp_path: Path) -> None:
+    """What the page shows is what works, with a function that a reader would have to write."""
+    page = (ROOT / "docs" / "search-protocol.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "engine.py").write_text(f"def mean_loss_of_the_calibration_set(p): return p.count('S')\n{program}")
+    engine = f"{sys.executable} {tmp_path / 'engine.py'}"
+    plan = run("search", "--engine", engine, "--num-full", 14, "--json").json()
+    assert plan["engine"] == "mine" and plan["steps"][-1]["pattern"] == "FSS" + "F" * 13
+    for message in re.findall(r"```json\n(.*?)```", page, re.DOTALL):
+        for line in message.splitlines():
+            assert json.loads(line)["type"] in ("ready", "loss", "reject", "overlap", "similarity", "error")
