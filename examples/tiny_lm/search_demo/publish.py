@@ -70,6 +70,7 @@ class Publication:
         name = f"{machine}-{self.about['date']}-search.json"
         (root / "bench" / "results" / name).write_text(json.dumps(data, indent=1) + "\n")
         drawn = self.pictures()
+        (root / "docs" / "quality").mkdir(exist_ok=True)
         for picture in DOCUMENTED:
             (root / "docs" / "quality" / f"{picture}.svg").write_text(drawn[picture])
         page = root / "docs" / "quality.md"
