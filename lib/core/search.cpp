@@ -12,6 +12,8 @@
 namespace ic {
 namespace {
 
+constexpr double kNoLimit = std::numeric_limits<double>::infinity();
+
 /// Capacity for `extra` more elements; grows by doubling, as push_back does.
 template <class T>
 void make_room(std::vector<T> *list, size_t extra) {
@@ -45,13 +47,13 @@ void Search::resume(std::string_view journal) {
     const size_t end = complete.find('\n', begin);
     const JournalAnswer given = read_journal_line(complete.substr(begin, end - begin), number);
     try {
-      answer(given, false);
+      answer(given);
     } catch (const Failure &failure) {
       fail(IC_ERROR_PARSE, "journal line %lld: %.600s", static_cast<long long>(number), failure.text());
     }
     begin = end + 1;
   }
-  journal_ = complete;
+  journal_ = complete;  // as it was written: its lines may be spelt in another way
   journal_resumed_ = complete.size();
 }
 
@@ -81,10 +83,10 @@ void Search::tell(int64_t id, double loss) {
     fail(IC_ERROR_INVALID_ARGUMENT, "loss of candidate %lld is %g; allowed: finite numbers (or reject the candidate)",
          static_cast<long long>(id), loss);
   }
-  answer({id, loss == 0 ? 0 : loss}, true);  // one zero: -0 would be written as another number
+  answer({id, loss == 0 ? 0 : loss});  // one zero: -0 would be written as another number
 }
 
-void Search::reject(int64_t id) { answer({id, std::nullopt}, true); }
+void Search::reject(int64_t id) { answer({id, std::nullopt}); }
 
 void Search::release(int64_t id) {
   const Answer found = entry(id).answer;
@@ -107,7 +109,7 @@ const Search::Entry &Search::entry(int64_t id) const {
   return entries_[static_cast<size_t>(id)];
 }
 
-void Search::answer(const JournalAnswer &given, bool write) {
+void Search::answer(const JournalAnswer &given) {
   const Entry &before = entry(given.id);
   const bool told = before.answer == Answer::kTold, rejected = before.answer == Answer::kRejected;
   if (told || rejected) {
@@ -118,7 +120,7 @@ void Search::answer(const JournalAnswer &given, bool write) {
          then.c_str(), now.c_str());
   }
   reserve_round();
-  if (write) journal_ += journal_line(given);
+  journal_ += journal_line(given);
 
   Entry &entry = entries_[static_cast<size_t>(given.id)];
   if (entry.answer == Answer::kHandedOut) --counts_.handed_out;
@@ -186,16 +188,16 @@ void Search::open_greedy() noexcept {
 }
 
 void Search::conclude_greedy(std::optional<int64_t> best) noexcept {
-  const Entry *chosen = best ? &entries_[static_cast<size_t>(*best)] : nullptr;
-  const bool over = chosen != nullptr && plan_.loss_budget > 0 && chosen->loss > baseline_loss_ + plan_.loss_budget;
-  over_budget_ = over_budget_ || over;
-  if (chosen == nullptr || over) {
-    walk_.retire();
-  } else {
+  const double limit = plan_.loss_budget > 0 ? baseline_loss_ + plan_.loss_budget : kNoLimit;
+  if (best && entries_[static_cast<size_t>(*best)].loss <= limit) {
+    const Entry &chosen = entries_[static_cast<size_t>(*best)];
     steps_.push_back(*best);
-    accepted_[static_cast<size_t>(chosen->layer)] = 'S';
-    accepted_loss_ = chosen->loss;
-    walk_.flip(chosen->layer);
+    accepted_[static_cast<size_t>(chosen.layer)] = 'S';
+    accepted_loss_ = chosen.loss;
+    walk_.flip(chosen.layer);
+  } else {
+    over_budget_ = over_budget_ || best;
+    walk_.retire();
   }
   open_greedy();
 }

@@ -96,7 +96,7 @@ class Search {
 
   void resume(std::string_view journal);
   const Entry &entry(int64_t id) const;
-  void answer(const JournalAnswer &given, bool write);
+  void answer(const JournalAnswer &given);
   /// Room for everything that an answer can add, so that nothing fails once it has begun to count.
   void reserve_round();
   void open_round(int32_t step, int32_t num_full, size_t count, std::span<const int32_t> layers = {}) noexcept;

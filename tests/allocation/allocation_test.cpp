@@ -147,6 +147,79 @@ TEST(Allocation, SchedulesOfModels) {
       IC_ERROR_PARSE);
 }
 
+TEST(Allocation, Searches) {
+  SmallProblem p;
+  EXPECT_GT(fail_each("by similarity, resumed", [&] { return p.call_search_create(); }), 5);
+  const std::string broken = p.search_journal + "{\"tell\": \"a text that is too long for a small string\"}\n";
+  p.search_desc.journal = broken.data();
+  p.search_desc.journal_size = broken.size();
+  fail_each("broken journal", [&] { return p.call_search_create(); }, IC_ERROR_PARSE);
+  p.reset_inputs();
+  p.search_desc.strategy = IC_STRATEGY_RANDOM;
+  p.search_desc.similarity = nullptr;
+  p.search_desc.num_similarity = 0;
+  p.search_desc.journal_size = 0;
+  for (const int32_t samples : {1, 100}) {
+    p.search_desc.num_samples = samples;
+    EXPECT_GT(fail_each("random", [&] { return p.call_search_create(); }), 5);
+  }
+}
+
+/// A call on a search whose n-th allocation fails has changed nothing, and does its work when it is called again.
+TEST(Allocation, CallsOnASearch) {
+  ic_search_desc desc = IC_SEARCH_DESC_INIT;
+  desc.num_layers = 20;
+  desc.strategy = IC_STRATEGY_GREEDY;
+  ic_search *search = nullptr;
+  ASSERT_EQ(ic_search_create(&desc, &search), IC_OK);
+  std::vector<char> journal(1 << 14);
+  const auto snapshot = [&] {
+    ic_search_info info = IC_SEARCH_INFO_INIT;
+    EXPECT_EQ(ic_search_get_info(search, &info), IC_OK);
+    size_t size = journal.size();
+    EXPECT_EQ(ic_search_journal(search, 0, journal.data(), &size), IC_OK) << last_error();
+    std::string bytes(reinterpret_cast<const char *>(&info), sizeof info);
+    return bytes + journal.data();
+  };
+  int64_t failed = 0;
+  const auto insist = [&](const char *what, const std::function<ic_status()> &call) {
+    for (int64_t n = 1;; ++n) {
+      const std::string before = snapshot();
+      ic_status status;
+      {
+        const Allocations allocations(n);
+        status = call();
+      }
+      if (status == IC_OK) return;
+      ++failed;
+      ASSERT_EQ(status, IC_ERROR_OUT_OF_MEMORY) << what << ": " << last_error();
+      ASSERT_EQ(snapshot(), before) << what << ", allocation " << n;
+      ASSERT_LT(n, 100) << what;
+    }
+  };
+  char pattern[32];
+  int64_t evaluated = 0;
+  for (;; ++evaluated) {
+    ic_search_candidate candidate = IC_SEARCH_CANDIDATE_INIT;
+    insist("next", [&] { return ic_search_next(search, &candidate); });
+    if (candidate.id < 0 || HasFatalFailure()) break;
+    insist("pattern", [&] {
+      size_t size = sizeof pattern;
+      return ic_search_candidate_pattern(search, candidate.id, pattern, &size);
+    });
+    if (evaluated % 5 == 4)
+      insist("reject", [&] { return ic_search_reject(search, candidate.id); });
+    else
+      insist("tell", [&] { return ic_search_tell(search, candidate.id, 1.0 / static_cast<double>(evaluated + 3)); });
+  }
+  EXPECT_EQ(evaluated, 1 + 19 * 20 / 2);
+  EXPECT_GT(failed, evaluated);
+  ic_search_info info = IC_SEARCH_INFO_INIT;
+  ASSERT_EQ(ic_search_get_info(search, &info), IC_OK);
+  EXPECT_EQ(info.state, IC_SEARCH_DONE);
+  ic_search_destroy(search);
+}
+
 TEST(Allocation, TextsOfSchedules) {
   SmallProblem p;
   std::vector<char> buffer(1 << 16);

@@ -205,7 +205,8 @@ TEST_F(BadInputSearch, Journals) {
            {"{\"tell\":4,\"loss\":1}", "journal line 3: id is 4; allowed: 0 to 3"},
            {"{\"tell\":18446744073709551615,\"loss\":1}", "journal line 3 is"},
            {"{\"reject\":0}", "journal line 3: candidate 0 has been told the loss 1.25"},
-           {"{\"tell\":0,\"loss\":2}", "journal line 3: candidate 0 has been told the loss 1.25, and is now told the loss 2"},
+           {"{\"tell\":0,\"loss\":2}",
+            "journal line 3: candidate 0 has been told the loss 1.25, and is now told the loss 2"},
        })
     expect_journal(journal + line.text + "\n{\"tell\":1,\"loss\":1}\n", parse, {line.message});
 }

@@ -186,13 +186,27 @@ TEST(SearchListed, StepsInOrderWhateverTheOrderOfAnswers) {
   Search alone = make_search(request);
   run(&alone, loss);
   EXPECT_EQ(alone.state(), SearchState::kDone);
-  for (const size_t workers : {2, 7, 30}) {
+  for (const size_t workers : {2u, 7u, 30u}) {
     Search search = make_search(request);
     run(&search, loss, workers, 8);
     EXPECT_EQ(steps_of(search), steps_of(alone));
     EXPECT_EQ(search.accepted(), alone.accepted());
     EXPECT_EQ(search.counts().planned, 25);
   }
+}
+
+TEST(SearchListed, RunsUntilTheLastStep) {
+  Search search = make_search(listing(IC_STRATEGY_UNIFORM, 6, 2, 4));
+  search.tell(0, 1);
+  for (const int64_t id : {1, 2, 3}) {
+    EXPECT_EQ(search.state(), SearchState::kRunning);
+    EXPECT_EQ(search.accepted(), "FFFFFF");
+    EXPECT_EQ(search.accepted_loss(), 1);
+    search.tell(id, 2);
+    EXPECT_EQ(search.num_steps(), id);
+  }
+  EXPECT_EQ(search.state(), SearchState::kDone);
+  EXPECT_EQ(search.accepted(), "FSSFSS");
 }
 
 TEST(SearchListed, TheStartIsAcceptedUntilTheEnd) {

@@ -46,7 +46,7 @@ TEST(SearchGreedy, EqualsTheReference) {
     const Loss loss = few_losses(round, 6, random() % 2 == 0 ? 4 : 0);
     const std::string start(static_cast<size_t>(request.num_layers), 'F');
     const Reference wanted = reference_greedy(start, held, {0}, request.num_full, request.loss_budget, loss);
-    for (const size_t workers : {1, 2, 5, 100}) {
+    for (const size_t workers : {1u, 2u, 5u, 100u}) {
       Search search = make_search(request);
       run(&search, loss, workers, round);
       expect_same(search, wanted);
@@ -185,6 +185,8 @@ TEST(SearchCandidates, TheSameAnswerAgainIsFine) {
   Search search = make_search(greedy(3));
   search.tell(0, -0.0);
   search.tell(0, 0.0);
+  EXPECT_FALSE(std::signbit(search.baseline_loss()));
+  EXPECT_NE(search.journal().find("{\"tell\":0,\"loss\":0}\n"), std::string::npos) << "one spelling of zero";
   search.tell(1, 2);
   search.reject(2);
   const std::string journal = search.journal();
