@@ -30,7 +30,7 @@ echo "== ruff and mypy"
 ruff check --quiet . && ruff format --quiet --check .
 mypy --cache-dir="$work/mypy" src examples layout.py backend tests/*.py tests/*/*.py
 echo "== tests against $library"
-INDEXCACHE_LIBRARY=$library PYTHONPATH=src pytest -q -rs --strict-markers tests --ignore=tests/install
+INDEXCACHE_LIBRARY=$library PYTHONPATH=$here/src pytest -q -rs --strict-markers tests --ignore=tests/install
 
 echo "== source distribution and wheel"
 rm -rf "$work/dist" "$work/sdist" "$work/wheelhouse"

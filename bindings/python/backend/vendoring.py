@@ -26,6 +26,7 @@ def _vendored() -> Iterator[None]:
         return
     try:
         subprocess.run([script, folder], check=True)
+        shutil.copy(_PACKAGE.parents[1] / "docs" / "search-protocol.md", folder)
         yield
     finally:
         shutil.rmtree(folder, ignore_errors=True)

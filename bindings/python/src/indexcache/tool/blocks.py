@@ -55,7 +55,19 @@ def read_block(path: str | os.PathLike[str]) -> Block:
     body = ic.empty(needed - _HEADER.size).memoryview().cast("B")
     body[:] = data[_HEADER.size : needed]
     split = 4 * rows
-    return Block(path, layer, rows, k, schedule_hash, numerics_id, body[:split].cast("i"), body[split:].cast("i"))
+    block = Block(path, layer, rows, k, schedule_hash, numerics_id, body[:split].cast("i"), body[split:].cast("i"))
+    _check_rows(block)
+    return block
+
+
+def _check_rows(block: Block) -> None:
+    """The library compares lists as a cache publishes them, and takes it that they are such."""
+    for row, length in enumerate(block.lengths):
+        if not 0 <= length <= block.k:
+            raise InputError(f"{block.path}: row {row} has {length} indices; 0 to {block.k} are allowed")
+        indices = block.indices[row * block.k : row * block.k + length].tolist()
+        if indices != sorted(set(indices)) or (indices and indices[0] < 0):
+            raise InputError(f"{block.path}: row {row} is no list of ascending positions")
 
 
 def overlap_of_blocks(paths: Sequence[str], note: Callable[[str], None]) -> Overlap:

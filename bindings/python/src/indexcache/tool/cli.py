@@ -12,7 +12,7 @@ from types import FrameType
 
 import indexcache as ic
 
-from . import command_overlap, command_schedule, command_search, command_show
+from . import command_overlap, command_protocol, command_schedule, command_search, command_show
 from .checked import InputError
 from .protocol import EngineError
 
@@ -25,7 +25,7 @@ examples:
   indexcache show plan.json --html report.html       the result as tables and pictures
   indexcache schedule export --to vllm config.json --plan plan.json --num-full 8
 
-indexcache COMMAND --help tells more. How to write an engine: docs/search-protocol.md of the repository.
+indexcache COMMAND --help tells more. How to write an engine: indexcache protocol (docs/search-protocol.md).
 """
 
 
@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"indexcache {'.'.join(map(str, ic.version()))}")
     commands = parser.add_subparsers(metavar="COMMAND")
-    for command in (command_search, command_show, command_schedule, command_overlap):
+    for command in (command_search, command_show, command_schedule, command_overlap, command_protocol):
         command.add_parser(commands)
     return parser
 
@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     except (InputError, ic.ArgumentError, ic.UnsupportedError, ic.StateError) as error:
         message = error.message if isinstance(error, ic.Error) else str(error)
-        return _fail(message.removeprefix("desc: "), WRONG_INPUT)  # "desc" is the C interface's word
+        # "desc" is the C interface's word for the arguments.
+        return _fail(message.removeprefix("desc: ").removeprefix("desc->"), WRONG_INPUT)
     except EngineError as error:
         return _fail(str(error), ENGINE_FAILED)
     except KeyboardInterrupt:

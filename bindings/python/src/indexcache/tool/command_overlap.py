@@ -9,7 +9,7 @@ import sys
 
 from .blocks import MAGIC, overlap_of_blocks
 from .checked import InputError, check_pattern
-from .engine_options import PROTOCOL_ADDRESS, add_engine_options, engines_of, speaks_over_stdout
+from .engine_options import add_engine_options, engines_of, speaks_over_stdout
 from .overlap import Overlap
 from .picture_options import add_picture_options, write_pictures
 from .plan_files import load_result
@@ -20,14 +20,14 @@ from .table import table
 
 WIDEST_MATRIX = 24  # layers that a terminal has room for
 
-DESCRIPTION = f"""\
+DESCRIPTION = """\
 How much do the layers of a model select the same keys? Entry [i][j] is about layer i reading the indices of layer j:
   recall   share of layer i's own keys that are among layer j's
   jaccard  keys common to both, of all keys of both
   mass     share of layer i's attention weight that lies on layer j's keys (engines only)
 
-Either an engine measures it (protocol: {PROTOCOL_ADDRESS}), or exported index
-blocks of one forward, a file per layer (ic_cache_export), are compared by the library.
+Either an engine measures it (see indexcache protocol), or exported index blocks of one forward, a file per layer
+(ic_cache_export), are compared by the library.
 
 Overlap shows where sharing has a chance; it does not show what sharing costs. That is what indexcache search is for.
 """

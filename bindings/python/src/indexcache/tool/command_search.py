@@ -11,7 +11,6 @@ from pathlib import Path
 from . import quality
 from .checked import InputError, Reader, check_pattern, read_text
 from .engine_options import (
-    PROTOCOL_ADDRESS,
     add_engine_options,
     count,
     engines_of,
@@ -28,16 +27,16 @@ from .report import trajectory_row
 from .search import DEFAULT_SAMPLES, Settings, search
 from .table import table
 
-DESCRIPTION = f"""\
+DESCRIPTION = """\
 Finds out which layers can share their indices: asks an engine for the loss under one F/S pattern after the other and
 accepts, step by step, the layer that costs least when it is Shared.
 
 An engine is any program that answers lines of JSON; with a model of N layers a whole greedy search asks it N(N-1)/2 times:
 
-  asked     {{"type":"evaluate","id":3,"pattern":"FFSF","first_layer":2,"accepted":"FFFF"}}
-  answers   {{"type":"loss","id":3,"loss":0.7431}}
+  asked     {"type":"evaluate","id":3,"pattern":"FFSF","first_layer":2,"accepted":"FFFF"}
+  answers   {"type":"loss","id":3,"loss":0.7431}
 
-The rest of the protocol is in {PROTOCOL_ADDRESS}.
+The rest of the protocol: indexcache protocol (docs/search-protocol.md of the repository).
 """
 
 EXAMPLES = """\
@@ -85,7 +84,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     asked.add_argument("--keep-full", type=layer_list, default=(), metavar="LAYERS", help="stay Full, such as 0,3,8-11")
     asked.add_argument(
-        "--blocks", type=count, default=0, metavar="P", help="greedy_blocks: blocks, one per pipeline stage"
+        "--num-blocks", type=count, default=0, metavar="P", help="greedy_blocks: blocks, one per pipeline stage"
     )
     asked.add_argument(
         "--loss-budget",
@@ -99,7 +98,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help='similarity_dp: JSON {"matrix": [[...]]}, entry [l][j] for layer l reading layer j (default: the engine is asked)',
     )
     asked.add_argument(
-        "--samples",
+        "--num-samples",
         type=count,
         metavar="N",
         help=f"random: patterns per number of Full layers (default: {DEFAULT_SAMPLES})",
@@ -126,10 +125,10 @@ def run(options: argparse.Namespace) -> int:
         max_full=options.max_full,
         start=options.start,
         keep_full=options.keep_full,
-        num_blocks=options.blocks,
+        num_blocks=options.num_blocks,
         loss_budget=options.loss_budget,
         similarity=load_similarity(options.similarity) if options.similarity else None,
-        num_samples=options.samples,
+        num_samples=options.num_samples,
         seed=options.seed,
     )
     progress = Progress(quiet=options.quiet)
@@ -140,6 +139,8 @@ def run(options: argparse.Namespace) -> int:
         progress.finish()
         if options.journal:
             progress.note(f"the answers so far are in {options.journal}; the same command goes on from there")
+        else:
+            progress.note("the answers so far are lost; --journal FILE keeps them")
         raise
     progress.finish()
     if options.plan:
@@ -151,6 +152,10 @@ def run(options: argparse.Namespace) -> int:
         print(table([trajectory_row(step, plan.baseline_loss) for step in plan.steps]), end="", file=out)
     for warning in quality.warnings(plan):
         progress.note(warning)
+    if options.plan:
+        progress.note(
+            f"wrote {options.plan}; indexcache show draws it, indexcache schedule export makes a configuration of it"
+        )
     return 1 if plan.state == "exhausted" and len(plan.steps) < 2 else 0
 
 

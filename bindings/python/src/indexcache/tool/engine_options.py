@@ -12,8 +12,6 @@ from .checked import InputError
 from .engine import ChildEngine, Engine, StdioEngine, plugin
 from .progress import Progress
 
-PROTOCOL_ADDRESS = "docs/search-protocol.md of the repository"
-
 
 def add_engine_options(parser: argparse.ArgumentParser, *, workers: bool) -> None:
     group = parser.add_argument_group("engine")

@@ -332,9 +332,12 @@ def strips(patterns: Sequence[Strip], *, title: str = "", loss_unit: str = "", s
     losses = any(strip.loss is not None for strip in patterns)
     left = 26 + max(text_width(strip.name, 13) for strip in patterns)
     behind = left + most * cell + 14
-    width = max(behind + (150 if losses else 70), left + text_width(title, 16) + 10)
-    top = 76.0
     title = title or "Patterns"
+    shared = "Shared: reads the Full layer to its left"
+    width = max(
+        behind + (150 if losses else 70), left + text_width(title, 16) + 10, left + 200 + text_width(shared, 12)
+    )
+    top = 76.0
     draw = Drawing(width, top + step * len(patterns) + 44, title)
     draw.text(16, 28, title, size=16, bold=True)
     every = _label_every(most, most * cell, 22)
@@ -366,7 +369,7 @@ def strips(patterns: Sequence[Strip], *, title: str = "", loss_unit: str = "", s
     draw.rect(left, y, 14, 14, "full")
     draw.text(left + 20, y + 11.5, "Full: runs its indexer", "quiet", size=12)
     draw.rect(left + 170, y, 14, 14, "shared")
-    draw.text(left + 190, y + 11.5, "Shared: reads the Full layer to its left", "quiet", size=12)
+    draw.text(left + 190, y + 11.5, shared, "quiet", size=12)
     return draw.svg(standalone=standalone)
 
 

@@ -42,13 +42,13 @@ class Progress:
             return
         self._ended = done >= total
         self._last = now
-        share = f"{done}/{total} evaluations" + (f", {100 * done // total} %" if total else "")
+        text = f"{done}/{total} evaluations" if not self._terminal else f"{_bar(done, total)} {done}/{total}"
         here, left = done - self._first_done, total - done
         if here > 0 and left > 0:
             each = (now - self._begin) / here
-            share += f", {duration(each)} each, {duration(each * left)} left"
+            text += f", {duration(each * left)} left, {duration(each)} each"
         with self._lock:
-            self._draw(f"{share} | {words}" if words else share)
+            self._draw(f"{text} | {words}" if words else text)
 
     def note(self, text: str) -> None:
         """A line that stays."""
@@ -80,3 +80,8 @@ class Progress:
     def _erase(self) -> None:
         if self._terminal and self._shown:
             self._stream.write("\r\x1b[K")
+
+
+def _bar(done: int, total: int, width: int = 12) -> str:
+    full = width * done // max(total, 1)
+    return "[" + "#" * full + "-" * (width - full) + "]"

@@ -197,9 +197,11 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """As people say it: "850 ms", "42 s", "3 min 20 s", "2 h 5 min"."""
-    if seconds < 1:
+    """As people say it: "850 ms", "1.4 s", "42 s", "3 min 20 s", "2 h 5 min"."""
+    if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

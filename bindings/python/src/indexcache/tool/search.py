@@ -230,7 +230,7 @@ class _Run:
 
     def _show(self) -> None:
         info = self._search.info
-        words = f"{info.num_full} of {self._num_layers} layers Full"
+        words = f"{info.num_full}/{self._num_layers} Full"
         if not math.isnan(info.accepted_loss):
             words += f", loss {info.accepted_loss:.5f} ({info.accepted_loss - info.baseline_loss:+.5f})"
         if self._settings.strategy not in GREEDY:
