@@ -158,7 +158,7 @@ class Publication(unittest.TestCase):
             self.assertIn("Expected before the first run", (root / "out" / "report.html").read_text())
 
             (root / "bench" / "results").mkdir(parents=True)
-            (root / "docs" / "quality").mkdir(parents=True)
+            (root / "docs").mkdir()
             page = root / "docs" / "quality.md"
             page.write_text((ROOT / "docs" / "quality.md").read_text())  # the page that has all the places
             made.document(root)

@@ -11,6 +11,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import experiment
 from expectations import check
@@ -45,16 +46,16 @@ def main() -> None:
         print(f"{time.monotonic() - begin:6.0f} s  {text}", file=sys.stderr, flush=True)
 
     command = f"{shlex.quote(str(options.program.resolve()))} --device {shlex.quote(options.device)}"
-    outcome = experiment.run(command, setting, say)
-    found = check(outcome, setting)
-    about = {
+    about: dict[str, Any] = {  # of now: the tree may change meanwhile
         "experiment": "search-demo --quick" if setting.quick else "search-demo",
         "processor": processor(),
         "threads": os.cpu_count(),
         "date": datetime.date.today().isoformat(),
         "commit": commit(),
-        "seconds": round(time.monotonic() - begin),
     }
+    outcome = experiment.run(command, setting, say)
+    found = check(outcome, setting)
+    about["seconds"] = round(time.monotonic() - begin)
     publication = Publication(outcome, setting, found, about)
     publication.write(options.out)
     if options.document:

@@ -70,6 +70,7 @@ class Publication:
         name = f"{machine}-{self.about['date']}-search.json"
         (root / "bench" / "results" / name).write_text(json.dumps(data, indent=1) + "\n")
         drawn = self.pictures()
+        (root / "docs" / "quality").mkdir(exist_ok=True)
         for picture in DOCUMENTED:
             (root / "docs" / "quality" / f"{picture}.svg").write_text(drawn[picture])
         page = root / "docs" / "quality.md"
@@ -169,7 +170,7 @@ def results(
         "searched": [searched(s) for s in (outcome.greedy, outcome.greedy_b, *outcome.blocks, outcome.similarity_dp)],
         "compared": [plan(p) for p in (outcome.uniform, outcome.uniform_freq)],
         "model_card": step(outcome.model_card),
-        "random": [{"pattern": s.pattern, "loss": s.loss} for s in outcome.random.steps],
+        "random": [{"pattern": s.pattern, "loss": s.loss, **s.metrics} for s in outcome.random.steps],
         "single_flips": [{"layer": s.layer, "increase": s.loss - base} for s in outcome.single_flips],
         "signs": signs_table(outcome),
         "overlap": {
