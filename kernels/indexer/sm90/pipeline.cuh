@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shared memory of a thread block and the barriers between the warp that loads keys and the warpgroups that multiply.
+//
+//   segment   consecutive stages of one run; a ring of descriptions. A segment has a stage at least, so the loader is
+//             never more than kStages + 1 segments ahead, and the ring needs no barrier for the way back
+//   stage     256 keys, their scales, and for each of the 64 rows of its four tiles which of the four keys are there
+//   queries   one row's queries, weights and range, made ready while the segment before is multiplied (decode layout)
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/indexer/sm90/plan.cuh"
+#include "kernels/ptx/mbarrier.cuh"
+#include "kernels/ptx/mma.cuh"
+
+namespace ic::cuda::sm90 {
+
+constexpr int kStages = 4;
+constexpr int kSegments = 8;
+constexpr int kQuerySlots = 2;
+constexpr int kKeyBytes = 128;
+constexpr int kMathWarps = 8;
+constexpr uint32_t kStageBytes = kStageKeys * kKeyBytes;
+
+struct Segment {
+  int32_t group_row;
+  int32_t seq;
+  int32_t stage;   // position of its first key / 256
+  int32_t stages;  // 0: there are no more segments
+};
+
+struct StageInfo {
+  float scales[kStageKeys];
+  uint8_t there[64];  // [row of a tile]: bit t for key 64 t + row
+  uint32_t plain;     // 1: every row of the group sees every key, and all keys are there
+  uint32_t reserved[3];
+};
+
+struct RowQuery {
+  float weights[64];
+  RowRange range;
+  int32_t reserved;
+};
+
+/// Behind the keys and queries.
+struct Control {
+  StageInfo info[kStages];
+  RowQuery row_queries[kQuerySlots];
+  Segment segments[kSegments];
+  uint64_t full[kStages];
+  uint64_t empty[kStages];
+  uint64_t described[kSegments];
+  uint64_t queries_full[kQuerySlots];
+  uint64_t queries_empty[kQuerySlots];
+  int64_t chunks[kMaxChunks + 1];
+};
+
+/// Arrivals at a full stage: the loader's lanes, and lane 0 once more with the number of bytes.
+constexpr uint32_t kFullArrivals = 33;
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+__device__ inline void init_barriers(Control &control) {
+  for (int i = 0; i < kStages; ++i) {
+    ptx::mbarrier_init(ptx::shared_address(&control.full[i]), kFullArrivals);
+    ptx::mbarrier_init(ptx::shared_address(&control.empty[i]), kMathWarps);
+  }
+  for (int i = 0; i < kSegments; ++i) ptx::mbarrier_init(ptx::shared_address(&control.described[i]), 1);
+  for (int i = 0; i < kQuerySlots; ++i) {
+    ptx::mbarrier_init(ptx::shared_address(&control.queries_full[i]), 32);
+    ptx::mbarrier_init(ptx::shared_address(&control.queries_empty[i]), kMathWarps);
+  }
+  ptx::mbarrier_init_fence();
+}
+
+/// Number `number` of the ring, when it has been written.
+__device__ inline Segment wait_segment(Control &control, uint32_t number) {
+  const uint32_t slot = number % kSegments;
+  ptx::mbarrier_wait(ptx::shared_address(&control.described[slot]), number / kSegments % 2);
+  return control.segments[slot];
+}
+
+__device__ inline void wait_full(Control &control, uint32_t number) {
+  ptx::mbarrier_wait(ptx::shared_address(&control.full[number % kStages]), number / kStages % 2);
+}
+__device__ inline void wait_empty(Control &control, uint32_t number) {
+  ptx::mbarrier_wait(ptx::shared_address(&control.empty[number % kStages]), number / kStages % 2 ^ 1);
+}
+
+/// A warp has read all it wants of a stage.
+__device__ inline void release_stage(Control &control, uint32_t number, int lane) {
+  __syncwarp();
+  if (lane == 0) ptx::mbarrier_arrive(ptx::shared_address(&control.empty[number % kStages]));
+}
+
+#endif
+
+}  // namespace ic::cuda::sm90
