@@ -51,6 +51,13 @@ __device__ inline void prefetch_tensor_map(const void *map) {
 }
 
 /// Starts the copy of a box of a tensor map to shared memory; what lies outside of the tensor becomes zero and counts.
+__device__ inline void copy_box_1d(uint32_t shared_to, const void *map, uint32_t barrier, int32_t x) {
+  asm volatile(
+      "cp.async.bulk.tensor.1d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3}], [%2];" ::"r"(
+          shared_to),
+      "l"(map), "r"(barrier), "r"(x)
+      : "memory");
+}
 __device__ inline void copy_box_2d(uint32_t shared_to, const void *map, uint32_t barrier, int32_t x, int32_t y) {
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::

@@ -285,6 +285,45 @@ TEST_F(ScoresSm90, MaxCtasIsKept) {
   }
 }
 
+/// Speculative decoding: a group of rows holds several sequences, so that a warpgroup may have none of a run's rows.
+TEST_F(ScoresSm90, FewRowsPerSequence) {
+  uint32_t seed = run_seed();
+  for (const int32_t heads : kHeads) {
+    for (const int32_t page_tokens : {0, 1, 64}) {
+      for (const int32_t per_sequence : {2, 3, 4, 8}) {
+        ScoresShape shape = shape_of(heads, page_tokens);
+        shape.num_seqs = 7;
+        shape.num_rows = 7 * per_sequence - seed % 2;
+        shape.max_keys = 1500;
+        shape.causal = true;
+        shape.integers = seed % 3 == 0;
+        compare(shape, seed++);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+/// Pages that no box fits, aligned to 16 bytes (4, 256 and 512 tokens) and not.
+TEST_F(ScoresSm90, OtherPageSizes) {
+  uint32_t seed = run_seed();
+  for (const int32_t page_tokens : {2, 4, 8, 256, 512}) {
+    for (const bool many : {false, true}) {
+      for (const int32_t heads : kHeads) {
+        ScoresShape shape = shape_of(heads, page_tokens);
+        shape.num_seqs = many ? 2 : 20;
+        shape.num_rows = 20;
+        shape.max_keys = 1800;
+        shape.causal = seed % 2 == 0;
+        shape.illegal = seed % 3 == 0;
+        shape.integers = seed % 2 == 0;
+        compare(shape, seed++);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
 TEST_F(ScoresSm90, PrefillLong) {
   for (const int32_t heads : kHeads) {
     for (const int32_t page_tokens : {0, 64}) {
@@ -495,10 +534,11 @@ TEST_F(ScoresSm90, SpeedLong) {
     int32_t heads, rows, seqs, keys, page_tokens;
   };
   constexpr Case kCases[] = {
-      {64, 8192, 1, 131072, 0}, {64, 8192, 1, 131072, 64}, {32, 8192, 1, 131072, 0},  {32, 8192, 1, 131072, 64},
-      {64, 1, 1, 32768, 64},    {64, 1, 1, 131072, 64},    {64, 1, 1, 204800, 64},    {64, 8, 8, 131072, 64},
-      {64, 32, 32, 32768, 64},  {64, 64, 64, 131072, 64},  {64, 128, 128, 32768, 64}, {32, 64, 64, 131072, 64},
-      {64, 256, 64, 32768, 64}, {64, 64, 64, 32768, 1},    {64, 4096, 16, 16384, 16},
+      {64, 8192, 1, 131072, 0},  {64, 8192, 1, 131072, 64}, {32, 8192, 1, 131072, 0},  {32, 8192, 1, 131072, 64},
+      {64, 1, 1, 32768, 64},     {64, 1, 1, 131072, 64},    {64, 1, 1, 204800, 64},    {64, 8, 8, 131072, 64},
+      {64, 32, 32, 32768, 64},   {64, 64, 64, 131072, 64},  {64, 128, 128, 32768, 64}, {32, 64, 64, 131072, 64},
+      {32, 128, 128, 32768, 64}, {64, 128, 64, 32768, 64},  {64, 256, 64, 32768, 64},  {64, 64, 64, 32768, 1},
+      {64, 4096, 16, 16384, 16}, {64, 4096, 16, 16384, 1},
   };
   constexpr int32_t kDim = 128;
   const TestStream stream;

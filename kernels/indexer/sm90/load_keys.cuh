@@ -1,107 +1,90 @@
 // SPDX-License-Identifier: Apache-2.0
-// The warp that walks over a thread block's stages and loads their keys: boxes of a tensor map where the pool's
-// addresses allow it (contiguous, pages of 16 to 128 tokens), copies of a thread otherwise. The layout in shared memory
-// is the same. What is loaded in place of a key that is not there is multiplied and dropped: a key meets no other.
+// Walks over a thread block's stages and loads their keys: one warp with boxes of a tensor map where the pool's
+// addresses allow it (contiguous, pages of 16 to 128 tokens), otherwise four warps that copy (copy_keys.cuh). The
+// layout in shared memory is the same. What is loaded in place of a key that is not there is multiplied and dropped: a
+// key meets no other.
+//
+// With boxes a stage costs the warp some fifty instructions: at full memory speed a processor has a stage per
+// microsecond.
 #pragma once
 
 #include <cuda.h>
 
+#include "kernels/indexer/sm90/copy_keys.cuh"
 #include "kernels/indexer/sm90/pipeline.cuh"
-#include "kernels/ptx/async_copy.cuh"
+#include "kernels/ptx/bulk_copy.cuh"
 #include "kernels/ptx/wgmma.cuh"
 #include "kernels/views/pool.cuh"
 
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
 namespace ic::cuda::sm90 {
 
-/// What the loader knows of the run whose keys it loads.
-struct Run {
-  LaneRow row;     // of the lane, among the 32 rows around
-  uint32_t lanes;  // rows of the run
-  int32_t seq;
-  int32_t begin;  // hull
-  int32_t end;
-  int32_t plain_begin;  // what every row of the group sees, when all are of this run
-  int32_t plain_end;
+/// Boxes of 256 vectors and their scales, or of one page (its scales are copied as they lie).
+struct TensorMaps {
+  CUtensorMap keys;
+  CUtensorMap scales;
 };
 
-/// Does a row of the run see a position of [begin, end)?  Differs between lanes; all of them ask.
-__device__ inline bool is_seen(const Run &run, int32_t begin, int32_t end) {
-  bool seen = false;
-  for (uint32_t lanes = run.lanes; lanes != 0; lanes &= lanes - 1) {
-    const int other = __ffs(static_cast<int>(lanes)) - 1;
-    const int32_t row_begin = __shfl_sync(~0u, run.row.range.begin, other);
-    const int32_t row_end = __shfl_sync(~0u, run.row.range.end, other);
-    seen |= max(begin, row_begin) < min(end, row_end);
-  }
-  return seen;
-}
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/// Does every row of the group see the whole stage?
-__device__ inline bool is_plain(const Run &run, int32_t stage) {
-  return stage * kStageKeys >= run.plain_begin && stage * kStageKeys + kStageKeys <= run.plain_end;
-}
-
-/// Keys outside of the pool are a fault when a row sees them.
-__device__ inline void note_bad(const Run &run, bool bad, int32_t begin, int32_t end, uint32_t *fault) {
-  if (!__any_sync(~0u, bad)) return;
-  if (is_seen(run, begin, end) && bad) *fault |= IC_FAULT_PAGE;
-}
-
+template <bool kTensorMap>
 struct Loader {
   const ScoresParams &p;
   const Plan &plan;
-  const CUtensorMap &map;
+  const TensorMaps &maps;
   Control &control;
   uint8_t *keys;
+  int part;  // of the warp
   int lane;
   uint32_t number = 0;  // of the next stage
   uint32_t fault = 0;
 
   __device__ uint8_t *stage_keys(uint32_t stage) const { return keys + stage % kStages * kStageBytes; }
+  __device__ uint32_t stage_scales(uint32_t stage) const {
+    return ptx::shared_address(control.scales[stage % kStages]);
+  }
   __device__ uint32_t full_barrier(uint32_t stage) const { return ptx::shared_address(&control.full[stage % kStages]); }
 
-  /// Which keys are there. bits: j for the lane's key 32 j + lane, which is row lane (+ 32 for odd j) of tile j / 2.
-  __device__ void put_there(StageInfo &info, uint32_t bits, bool plain) const {
-    const auto every_second = [](uint32_t b) {
-      return static_cast<uint8_t>((b & 1) | (b >> 1 & 2) | (b >> 2 & 4) | (b >> 3 & 8));
-    };
-    info.there[lane] = every_second(bits);
-    info.there[lane + 32] = every_second(bits >> 1);
-    const bool all = __all_sync(~0u, bits == 0xff);
-    if (lane == 0) info.plain = plain && all ? 1 : 0;
-    __syncwarp();
+  /// Lane 0, when the words of info.there have been written or all keys are there.
+  __device__ void publish(const Run &run, int32_t stage, bool all, uint32_t bytes) const {
+    StageInfo &info = control.info[number % kStages];
+    info.all = all ? kEveryPart : 0;
+    info.plain = all && is_plain(run, stage) ? kEveryPart : 0;
+    ptx::mbarrier_arrive_expect(full_barrier(number), bytes);
   }
 
-  /// Stages [first, first + count) by the tensor map, contiguous.
+  /// Stages [first, first + count) by the tensor maps, contiguous.
   __device__ void load_contiguous(const Run &run, int32_t first, int32_t count) {
     const int64_t offset = p.keys.key_offsets == nullptr ? 0 : p.keys.key_offsets[run.seq];
     const bool possible = offset > -(int64_t{1} << 30) && offset < p.keys.capacity;  // else no key is in the pool
 #pragma unroll 1
     for (int32_t stage = first; stage < first + count; ++stage, ++number) {
-      StageInfo &info = control.info[number % kStages];
       const int32_t start = stage * kStageKeys;
       const int64_t vector = possible ? offset + start : p.keys.capacity;
+      const int32_t begin = max(run.begin - start, 0);
+      const int32_t end = min(run.end - start, kStageKeys);
+      const bool all = possible && vector + begin >= 0 && vector + end <= p.keys.capacity;
       wait_empty(control, number);
+      if (!all) name_vectors(run, start, vector, possible);
       if (lane == 0) {
-        const auto y = static_cast<int32_t>(min(max(vector, int64_t{-kStageKeys}), p.keys.capacity));
-        ptx::copy_box_2d(ptx::shared_address(stage_keys(number)), &map, full_barrier(number), 0, y);
+        const auto at = static_cast<int32_t>(min(max(vector, int64_t{-kStageKeys}), p.keys.capacity));
+        ptx::copy_box_2d(ptx::shared_address(stage_keys(number)), &maps.keys, full_barrier(number), 0, at);
+        ptx::copy_box_1d(stage_scales(number), &maps.scales, full_barrier(number), at);
+        publish(run, stage, all, kStageBytes + kStageKeys * sizeof(float));
       }
-      uint32_t bits = 0;
-#pragma unroll 4
-      for (int j = 0; j < kStageKeys / 32; ++j) {
-        const int32_t position = start + j * 32 + lane;
-        const int64_t at = vector + j * 32 + lane;
-        const bool wanted = position >= run.begin && position < run.end;
-        const bool there = wanted && possible && at >= 0 && at < p.keys.capacity;
-        if (there) ptx::copy_async_4(ptx::shared_address(&info.scales[j * 32 + lane]), p.keys.scales + at);
-        bits |= static_cast<uint32_t>(there) << j;
-        note_bad(run, wanted && !there, position, position + 1, &fault);
-      }
-      put_there(info, bits, is_plain(run, stage));
-      ptx::mbarrier_arrive_after_copies(full_barrier(number));
-      if (lane == 0) ptx::mbarrier_arrive_expect(full_barrier(number), kStageBytes);
+      __syncwarp();
+    }
+  }
+
+  /// Which vectors of a stage from `vector` on are in the pool, when not all are.
+  __device__ void name_vectors(const Run &run, int32_t start, int64_t vector, bool possible) {
+#pragma unroll 1
+    for (int j = 0; j < kStageKeys / 32; ++j) {
+      const int32_t position = start + j * 32 + lane;
+      const int64_t at = vector + j * 32 + lane;
+      const bool there = possible && at >= 0 && at < p.keys.capacity;
+      const uint32_t word = __ballot_sync(~0u, there);
+      if (lane == 0) control.info[number % kStages].there[j] = word;
+      note_bad(run, position >= run.begin && position < run.end && !there, position, position + 1, &fault);
     }
   }
 
@@ -121,8 +104,6 @@ struct Loader {
     int32_t next_of_lane = ask_page(run, window + 32 + lane);
 #pragma unroll 1
     for (int32_t stage = first; stage < first + count; ++stage, ++number) {
-      StageInfo &info = control.info[number % kStages];
-      const int32_t start = stage * kStageKeys;
       const int32_t block = stage * boxes;
       if (block - window >= 32) {
         window += 32;
@@ -130,106 +111,26 @@ struct Loader {
         next_of_lane = ask_page(run, window + 32 + lane);
       }
       const int32_t page = __shfl_sync(~0u, page_of_lane, (block - window + lane) & 31);
-      const int32_t box_start = start + lane * tokens;
+      const int32_t box_start = stage * kStageKeys + lane * tokens;
       const bool wanted = lane < boxes && box_start < run.end && box_start + tokens > run.begin;
-      const bool inside = page >= 0 && page < p.keys.capacity;
-      note_bad(run, wanted && !inside && page != -1, box_start, box_start + tokens, &fault);
-      const uint32_t loaded = __ballot_sync(~0u, wanted && inside);
+      const bool inside = wanted && page >= 0 && page < p.keys.capacity;
+      const bool all = __all_sync(~0u, inside == wanted);
+      if (!all) note_bad(run, wanted && !inside && page != -1, box_start, box_start + tokens, &fault);
+      const uint32_t loaded = __ballot_sync(~0u, inside);
       wait_empty(control, number);
-      if (wanted && inside) {
-        ptx::copy_box_3d(ptx::shared_address(stage_keys(number)) + lane * tokens * kKeyBytes, &map,
+      if (inside) {
+        ptx::copy_box_3d(ptx::shared_address(stage_keys(number)) + lane * tokens * kKeyBytes, &maps.keys,
                          full_barrier(number), 0, 0, page);
+        ptx::bulk_load(stage_scales(number) + lane * tokens * 4,
+                       p.keys.data + page * p.keys.stride_bytes + tokens * kKeyBytes, tokens * 4, full_barrier(number));
       }
-      uint32_t bits = 0;
-#pragma unroll 4
-      for (int j = 0; j < kStageKeys / 32; ++j) {
-        const int32_t key = j * 32 + lane;
-        const int32_t position = start + key;
-        const int box = key >> shift;
-        const int32_t its_page = __shfl_sync(~0u, page, box);
-        const bool there = (loaded >> box & 1) != 0 && position >= run.begin && position < run.end;
-        if (there) {
-          const uint8_t *scales = p.keys.data + its_page * p.keys.stride_bytes + tokens * kKeyBytes;
-          ptx::copy_async_4(ptx::shared_address(&info.scales[key]), scales + (key & (tokens - 1)) * 4);
-        }
-        bits |= static_cast<uint32_t>(there) << j;
+      if (!all && lane < kStageKeys / 32) {
+        const uint32_t low = loaded >> (lane * 32 >> shift) & 1;
+        const uint32_t high = loaded >> (lane * 32 + 16 >> shift) & 1;
+        control.info[number % kStages].there[lane] = (low != 0 ? 0xffffu : 0) | (high != 0 ? 0xffff0000u : 0);
       }
-      put_there(info, bits, is_plain(run, stage));
-      ptx::mbarrier_arrive_after_copies(full_barrier(number));
-      if (lane == 0) {
-        ptx::mbarrier_arrive_expect(full_barrier(number), static_cast<uint32_t>(__popc(loaded) * tokens * kKeyBytes));
-      }
-    }
-  }
-
-  /// Copies of a stage that were started are in shared memory, for the matrix instructions too.
-  __device__ void finish_copies(uint32_t stage) const {
-    ptx::fence_async_proxy();
-    __syncwarp();
-    ptx::mbarrier_arrive(full_barrier(stage));
-    if (lane == 0) ptx::mbarrier_arrive(full_barrier(stage));
-  }
-
-  /// The same from any address and any page size.
-  __device__ void load_anything(const Run &run, int32_t first, int32_t count) {
-#pragma unroll 1
-    for (int32_t stage = first; stage < first + count; ++stage, ++number) {
-      StageInfo &info = control.info[number % kStages];
-      uint8_t *to = stage_keys(number);
-      wait_empty(control, number);
-      uint32_t bits = 0;
-#pragma unroll 1
-      for (int j = 0; j < kStageKeys / 32; ++j) {
-        const int32_t position = stage * kStageKeys + j * 32 + lane;
-        const bool wanted = position >= run.begin && position < run.end;
-        uint32_t bad = 0;
-        PoolPlace place{-1, 0};
-        if (wanted) {
-          const int32_t page = page_entry(p.keys, plan.page_shift, run.seq, position);
-          place = place_on_page(p.keys, plan.page_shift, run.seq, position, page, &bad);
-        }
-        note_bad(run, bad != 0, position, position + 1, &fault);
-        const uint8_t *vector = vector_at(p.keys, place, kKeyBytes);
-        const bool there = vector != nullptr;
-        if (there) {
-          ptx::copy_async_4(ptx::shared_address(&info.scales[j * 32 + lane]), scale_at(p.keys, place, kKeyBytes));
-        }
-        copy_vectors(vector, to + j * 32 * kKeyBytes);
-        bits |= static_cast<uint32_t>(there) << j;
-      }
-      put_there(info, bits, is_plain(run, stage));
-      ptx::copy_async_commit();
-      if (stage > first) {  // the one before: this one's copies stay under way
-        ptx::copy_async_wait<1>();
-        finish_copies(number - 1);
-      }
-    }
-    ptx::copy_async_wait<0>();
-    finish_copies(number - 1);
-  }
-
-  /// 32 keys, one of each lane, to where they belong under the swizzle of 128 bytes.
-  __device__ void copy_vectors(const uint8_t *vector, uint8_t *to) const {
-    const uint32_t unit = static_cast<uint32_t>(plan.key_unit);
-    const auto bits = reinterpret_cast<unsigned long long>(vector);
-    const int per_piece = 16 / static_cast<int>(unit == 1 ? 16 : unit);  // copies of a 16-byte piece
-#pragma unroll 2
-    for (int n = 0; n < 8 * per_piece; ++n) {
-      const int i = n * 32 + lane;
-      const int key = i / (8 * per_piece);
-      const int piece = i / per_piece % 8;
-      const int byte = i % per_piece * 4;
-      const auto *from = reinterpret_cast<const uint8_t *>(__shfl_sync(~0u, bits, key));
-      if (from == nullptr) continue;
-      uint8_t *place = to + key * kKeyBytes + ((piece ^ (key & 7)) * 16) + byte;
-      from += piece * 16 + byte;
-      if (unit == 16) {
-        ptx::copy_async_16(ptx::shared_address(place), from);
-      } else if (unit == 4) {
-        ptx::copy_async_4(ptx::shared_address(place), from);
-      } else {
-        for (int b = 0; b < 16; ++b) place[b] = from[b];
-      }
+      __syncwarp();
+      if (lane == 0) publish(run, stage, all, static_cast<uint32_t>(__popc(loaded) * tokens * (kKeyBytes + 4)));
     }
   }
 
@@ -259,8 +160,9 @@ struct Loader {
     *left = share + (block < rest ? 1 : 0);
   }
 
-  template <int kRows, bool kTensorMap>
+  template <int kRows>
   __device__ void run() {
+    KeyCopies copies{p.keys, plan, control, keys, part, lane};
     uint32_t segment = 0;
     int32_t base = 0;  // first of the 32 rows that the lanes hold
     int64_t skip = 0;  // stages in front of the thread block's first
@@ -300,7 +202,7 @@ struct Loader {
         const auto count = static_cast<int32_t>(min(int64_t{stages} - done, left));
         describe(segment++, {base + (lead & -kRows), run.seq, first, count});
         if constexpr (!kTensorMap) {
-          load_anything(run, first, count);
+          copies.copy(run, first, count, &fault);
         } else if (plan.page_shift < 0) {
           load_contiguous(run, first, count);
         } else {
@@ -320,17 +222,18 @@ struct Loader {
       base += 32;
       if (left > 0) row = load_row<kRows>(p, base + lane, lane, &fault);
     }
+    if constexpr (!kTensorMap) copies.finish();
     describe(segment, {0, 0, 0, 0});
     report_fault(p.rows.fault, fault & IC_FAULT_PAGE);  // those of rows have been reported
   }
 
   __device__ void describe(uint32_t segment, const Segment &what) const {
-    if (lane != 0) return;
+    if (part != 0 || lane != 0) return;
     control.segments[segment % kSegments] = what;
     ptx::mbarrier_arrive(ptx::shared_address(&control.described[segment % kSegments]));
   }
 };
 
-}  // namespace ic::cuda::sm90
-
 #endif
+
+}  // namespace ic::cuda::sm90

@@ -88,8 +88,8 @@ __device__ void score_few(const ScoresParams &p, Control &control, uint8_t *keys
       wait_full(control, number);
       issue_product(d0, stage_operand, query_operand);
       issue_product(d1, stage_operand + (64 * kKeyBytes >> 4), query_operand);
-      const float scale = info.scales[own_key];
-      const bool there = (info.there[own_key % 64] >> own_key / 64 & 1) != 0;
+      const float scale = control.scales[number % kStages][own_key];
+      const bool there = is_there(info, own_key);
       ptx::wgmma_wait<0>();
       ptx::pin_registers(d0);
       ptx::pin_registers(d1);

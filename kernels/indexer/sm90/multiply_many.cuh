@@ -59,19 +59,33 @@ struct ManyRows {
   int32_t begin[kSets];
   int32_t end[kSets];
 
-  __device__ void load(const ScoresParams &p, const Segment &segment, int warpgroup, int quad) {
+  __device__ static int32_t row_of(const Segment &segment, int warpgroup, int quad, int s) {
+    return segment.group_row + warpgroup * (256 / kHeads) + s * 4 + quad;
+  }
+
+  /// False: the segment is of none of the warpgroup's rows.
+  __device__ bool load_ranges(const ScoresParams &p, const Segment &segment, int warpgroup, int quad) {
+    bool any = false;
 #pragma unroll
     for (int s = 0; s < kSets; ++s) {
-      const int32_t row = segment.group_row + warpgroup * (256 / kHeads) + s * 4 + quad;
-      uint32_t fault = 0;
+      const int32_t row = row_of(segment, warpgroup, quad, s);
+      uint32_t fault = 0;  // has been reported
       RowRange range{0, 0, 0};
       if (row < p.rows.count) range = window_range(p, row, &fault);
       if (range.seq != segment.seq) range = {0, 0, 0};
       begin[s] = range.begin;
       end[s] = range.end;
+      any |= range.begin < range.end;
+    }
+    return __any_sync(~0u, any) != 0;
+  }
+
+  __device__ void load_rows(const ScoresParams &p, const Segment &segment, int warpgroup, int quad) {
+#pragma unroll
+    for (int s = 0; s < kSets; ++s) {
+      const int32_t row = row_of(segment, warpgroup, quad, s);
       out[s] = p.scores + (row * p.score_stride - p.first_column);
-      const int32_t readable = min(row, p.rows.count - 1);
-      load_weights<kHeads, 1>(w + s * 32, p.query, readable, 0);
+      load_weights<kHeads, 1>(w + s * 32, p.query, min(row, p.rows.count - 1), 0);
     }
   }
 };
@@ -161,14 +175,21 @@ __device__ void score_many(const ScoresParams &p, const Plan &plan, Control &con
   for (uint32_t k = 0;; ++k) {
     const Segment segment = wait_segment(control, k);
     if (segment.stages == 0) return;
+    if (!rows.load_ranges(p, segment, warpgroup, lane % 4)) {
+      for (int32_t left = segment.stages; left > 0; --left, ++number) {
+        wait_full(control, number);
+        release_stage(control, number, lane);
+      }
+      continue;
+    }
     ptx::named_barrier(1 + warpgroup, 128);  // the last product has read what is overwritten
     copy_queries<kHeads, true, 128>(p.query, plan.queries_aligned != 0, segment.group_row, p.rows.count, warpgroup, own,
                                     threadIdx.x % 128);
     ptx::named_barrier(1 + warpgroup, 128);
-    rows.load(p, segment, warpgroup, lane % 4);
+    rows.load_rows(p, segment, warpgroup, lane % 4);
     int32_t first = segment.stage * kStageKeys + row;  // position
     const auto stage_of = [&](uint32_t n) { return key_operand + n % kStages * (kStageBytes >> 4); };
-    const auto scales_of = [&](uint32_t n) -> const float * { return control.info[n % kStages].scales + row; };
+    const auto scales_of = [&](uint32_t n) -> const float * { return control.scales[n % kStages] + row; };
     int32_t left = segment.stages;
 #pragma unroll 1
     while (left > 0) {
@@ -183,7 +204,7 @@ __device__ void score_many(const ScoresParams &p, const Plan &plan, Control &con
       const StageInfo &info = control.info[number % kStages];
       if (left >= 2) {
         wait_full(control, number + 1);
-        if ((info.plain & control.info[(number + 1) % kStages].plain) != 0) {
+        if (info.plain == kEveryPart && control.info[(number + 1) % kStages].plain == kEveryPart) {
           const uint64_t keys_at[2] = {stage_of(number), stage_of(number + 1)};
           const float *const scales[2] = {scales_of(number), scales_of(number + 1)};
           issue_product(d0, keys_at[0], query_operand);
@@ -205,7 +226,14 @@ __device__ void score_many(const ScoresParams &p, const Plan &plan, Control &con
       }
       const uint64_t keys_at[1] = {stage_of(number)};
       const float *const scales[1] = {scales_of(number)};
-      target.there = info.there[row] | static_cast<uint32_t>(info.there[row + 8]) << 4;
+      target.there = 0xff;  // bit t for key 64 t + row, 4 + t for key 64 t + row + 8
+      if (info.all != kEveryPart) {
+        target.there = 0;
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+          target.there |= static_cast<uint32_t>(is_there(info, i % 4 * 64 + i / 4 * 8 + row)) << i;
+        }
+      }
       issue_product(d0, keys_at[0], query_operand);
       score_tile<false, 0, 4, kHeads>(d0, d1, rows.w, keys_at, scales, query_operand, target);
       score_tile<false, 1, 4, kHeads>(d0, d1, rows.w, keys_at, scales, query_operand, target);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Shared memory of a thread block and the barriers between the warp that loads keys and the warpgroups that multiply.
+// Shared memory of a thread block and the barriers between the warps that load keys and the warpgroups that multiply.
 //
 //   segment   consecutive stages of one run; a ring of descriptions. A segment has a stage at least, so the loader is
 //             never more than kStages + 1 segments ahead, and the ring needs no barrier for the way back
-//   stage     256 keys, their scales, and for each of the 64 rows of its four tiles which of the four keys are there
+//   stage     256 keys, their scales, and which of them are there
 //   queries   one row's queries, weights and range, made ready while the segment before is multiplied (decode layout)
 #pragma once
 
@@ -22,6 +22,9 @@ constexpr int kKeyBytes = 128;
 constexpr int kMathWarps = 8;
 constexpr uint32_t kStageBytes = kStageKeys * kKeyBytes;
 
+/// Warps that load keys, behind those that multiply. Each arrives once at a full stage.
+__host__ __device__ constexpr int loader_warps(bool tensor_map) { return tensor_map ? 1 : 4; }
+
 struct Segment {
   int32_t group_row;
   int32_t seq;
@@ -29,11 +32,13 @@ struct Segment {
   int32_t stages;  // 0: there are no more segments
 };
 
+constexpr uint32_t kEveryPart = 0x01010101;
+
 struct StageInfo {
-  float scales[kStageKeys];
-  uint8_t there[64];  // [row of a tile]: bit t for key 64 t + row
-  uint32_t plain;     // 1: every row of the group sees every key, and all keys are there
-  uint32_t reserved[3];
+  uint32_t there[kStageKeys / 32];  // bit l of word j for key 32 j + l; not written when all are there
+  uint32_t all;    // kEveryPart: every key that a row of the run sees is there. One byte of each loader warp
+  uint32_t plain;  // kEveryPart: and every row of the group sees all 256
+  uint32_t reserved[2];
 };
 
 struct RowQuery {
@@ -42,8 +47,9 @@ struct RowQuery {
   int32_t reserved;
 };
 
-/// Behind the keys and queries.
+/// Behind the keys and queries, from a 1024-byte boundary.
 struct Control {
+  float scales[kStages][kStageKeys];
   StageInfo info[kStages];
   RowQuery row_queries[kQuerySlots];
   Segment segments[kSegments];
@@ -55,14 +61,11 @@ struct Control {
   int64_t chunks[kMaxChunks + 1];
 };
 
-/// Arrivals at a full stage: the loader's lanes, and lane 0 once more with the number of bytes.
-constexpr uint32_t kFullArrivals = 33;
-
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-__device__ inline void init_barriers(Control &control) {
+__device__ inline void init_barriers(Control &control, int loaders) {
   for (int i = 0; i < kStages; ++i) {
-    ptx::mbarrier_init(ptx::shared_address(&control.full[i]), kFullArrivals);
+    ptx::mbarrier_init(ptx::shared_address(&control.full[i]), static_cast<uint32_t>(loaders));
     ptx::mbarrier_init(ptx::shared_address(&control.empty[i]), kMathWarps);
   }
   for (int i = 0; i < kSegments; ++i) ptx::mbarrier_init(ptx::shared_address(&control.described[i]), 1);
@@ -85,6 +88,11 @@ __device__ inline void wait_full(Control &control, uint32_t number) {
 }
 __device__ inline void wait_empty(Control &control, uint32_t number) {
   ptx::mbarrier_wait(ptx::shared_address(&control.empty[number % kStages]), number / kStages % 2 ^ 1);
+}
+
+/// Is a key of a stage there?
+__device__ inline bool is_there(const StageInfo &info, int key) {
+  return info.all == kEveryPart || (info.there[key / 32] >> key % 32 & 1) != 0;
 }
 
 /// A warp has read all it wants of a stage.

@@ -4,7 +4,7 @@
 //
 // Bound: prefill 2 * H * D flop per (row, key) and two instructions per accumulator; decode the keys' bytes.
 //
-//   thread block  one per processor: a warp that loads keys (load_keys.cuh) and two warpgroups that multiply
+//   thread block  one per processor: one or four warps that load keys (load_keys.cuh), two warpgroups that multiply
 //   work          plan.cuh: every thread block takes an equal range of stages of 256 keys, whatever the rows see
 //   layouts       queries.cuh: many rows of one sequence share a tile of keys (multiply_many.cuh), or one row has it
 //                 (multiply_few.cuh); contiguous keys, pages and odd addresses differ in the loader only
@@ -33,8 +33,13 @@ namespace {
 using sm90::Control;
 using sm90::Plan;
 
-constexpr int kThreads = 384;
-constexpr int32_t kManyRowsPerSequence = 3;  // from here on rows share their keys
+constexpr int kMathThreads = 256;
+constexpr int32_t kManyRowsPerSequence = 2;  // from here on rows share their keys
+
+/// Decode has a warp more, which loads queries; prefill has three warpgroups, so that they can share registers.
+__host__ __device__ constexpr int threads_of(bool many, bool tensor_map) {
+  return many ? 384 : kMathThreads + 32 * (sm90::loader_warps(tensor_map) + 1);
+}
 
 __host__ __device__ constexpr uint32_t query_bytes(int heads, bool many) {
   return 2 * static_cast<uint32_t>(many ? 256 : heads) * sm90::kKeyBytes;
@@ -44,19 +49,24 @@ constexpr uint32_t shared_bytes(int heads, bool many) {
 }
 
 template <int kHeads, bool kMany, bool kTensorMap>
-__global__ void __launch_bounds__(kThreads, 1)
-    scores_sm90_kernel(const __grid_constant__ CUtensorMap map, const __grid_constant__ ScoresParams p,
+__global__ void __launch_bounds__(threads_of(kMany, kTensorMap), 1)
+    scores_sm90_kernel(const __grid_constant__ sm90::TensorMaps maps, const __grid_constant__ ScoresParams p,
                        const __grid_constant__ Plan plan) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  constexpr int kMathRegisters = 232;  // of 65536: 256 threads of these and 128 of those
-  constexpr int kLoaderRegisters = 40;
+  constexpr int kThreads = threads_of(kMany, kTensorMap);
+  constexpr int kLoaders = sm90::loader_warps(kTensorMap);
+  constexpr int kMathRegisters = kTensorMap ? 240 : 232;  // of 65536: 256 threads of these and 128 of those
+  constexpr int kLoaderRegisters = kTensorMap ? 24 : 40;
   constexpr int kRows = sm90::QueryLayout<kHeads, kMany>::kGroupRows;
   extern __shared__ __align__(1024) uint8_t shared[];
   uint8_t *keys = shared;
   uint8_t *queries = keys + sm90::kStages * sm90::kStageBytes;
   auto &control = *reinterpret_cast<Control *>(queries + query_bytes(kHeads, kMany));
-  if (threadIdx.x == 0) sm90::init_barriers(control);
-  if (kTensorMap && threadIdx.x == 256) ptx::prefetch_tensor_map(&map);
+  if (threadIdx.x == 0) sm90::init_barriers(control, kLoaders);
+  if (kTensorMap && threadIdx.x == kMathThreads) {
+    ptx::prefetch_tensor_map(&maps.keys);
+    ptx::prefetch_tensor_map(&maps.scales);
+  }
   if (plan.num_chunks > 1 || plan.chunk_rows > 32) sm90::count_stages<kRows, kThreads>(p, plan, control.chunks);
   __syncthreads();
   if (p.others == OtherColumns::kClean) {
@@ -65,13 +75,14 @@ __global__ void __launch_bounds__(kThreads, 1)
       clean_columns(p, row, window_range(p, row, &fault), threadIdx.x, kThreads);
     }
   }
-  if (threadIdx.x >= 256) {
+  if (threadIdx.x >= kMathThreads) {
     if constexpr (kMany) ptx::give_registers<kLoaderRegisters>();
-    if (threadIdx.x < 256 + 32) {
-      sm90::Loader loader{p, plan, map, control, keys, static_cast<int>(threadIdx.x % 32)};
-      loader.run<kRows, kTensorMap>();
-    } else if (!kMany && threadIdx.x < 256 + 64) {
-      if constexpr (!kMany) sm90::load_queries<kHeads>(p, plan, control, queries);
+    const int warp = (static_cast<int>(threadIdx.x) - kMathThreads) / 32;
+    if (warp < kLoaders) {
+      sm90::Loader<kTensorMap> loader{p, plan, maps, control, keys, warp, static_cast<int>(threadIdx.x) % 32};
+      loader.template run<kRows>();
+    } else if constexpr (!kMany) {
+      sm90::load_queries<kHeads>(p, plan, control, queries);
     }
   } else {
     if constexpr (kMany) {
@@ -89,8 +100,8 @@ std::atomic<decltype(&cuTensorMapEncodeTiled)> encode_tensor_map{nullptr};
 
 bool is_paged_for_boxes(const PoolView &pool) { return pool.page_tokens >= 16 && pool.page_tokens <= 128; }
 
-/// The pool as boxes of 256 vectors or one page. False: it must be loaded another way.
-bool make_map(const PoolView &pool, CUtensorMap *map) {
+/// False: the pool must be loaded another way.
+bool make_maps(const PoolView &pool, sm90::TensorMaps *maps) {
   const auto encode = encode_tensor_map.load(std::memory_order_relaxed);
   const auto bits = reinterpret_cast<uintptr_t>(pool.data) | static_cast<uintptr_t>(pool.stride_bytes);
   if (encode == nullptr || bits % 16 != 0 || pool.capacity < 1 || pool.capacity > INT32_MAX - (1 << 25)) return false;
@@ -103,8 +114,15 @@ bool make_map(const PoolView &pool, CUtensorMap *map) {
   const cuuint64_t strides[2] = {paged ? sm90::kKeyBytes : stride, stride};  // bytes, of dimensions 1 and 2
   const cuuint32_t box[3] = {sm90::kKeyBytes, paged ? static_cast<cuuint32_t>(tokens) : sm90::kStageKeys, 1};
   const cuuint32_t steps[3] = {1, 1, 1};
-  return encode(map, CU_TENSOR_MAP_DATA_TYPE_UINT8, paged ? 3 : 2, pool.data, sizes, strides, box, steps,
-                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+  if (encode(&maps->keys, CU_TENSOR_MAP_DATA_TYPE_UINT8, paged ? 3 : 2, pool.data, sizes, strides, box, steps,
+             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS) {
+    return false;
+  }
+  if (paged) return true;
+  const cuuint32_t scale_box = sm90::kStageKeys;
+  return encode(&maps->scales, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 1, pool.scales, &capacity, strides, &scale_box, steps,
+                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
@@ -123,27 +141,27 @@ Plan make_plan(const ScoresParams &p) {
 }
 
 template <int kHeads, bool kMany, bool kTensorMap>
-cudaError_t launch(const CUtensorMap &map, const ScoresParams &params, const LaunchLimits &limits,
+cudaError_t launch(const sm90::TensorMaps &maps, const ScoresParams &params, const LaunchLimits &limits,
                    cudaStream_t stream) {
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(limits.grid(limits.num_processors));
-  config.blockDim = dim3(kThreads);
+  config.blockDim = dim3(static_cast<unsigned>(threads_of(kMany, kTensorMap)));
   config.dynamicSmemBytes = shared_bytes(kHeads, kMany);
   config.stream = stream;
-  return cudaLaunchKernelEx(&config, scores_sm90_kernel<kHeads, kMany, kTensorMap>, map, params, make_plan(params));
+  return cudaLaunchKernelEx(&config, scores_sm90_kernel<kHeads, kMany, kTensorMap>, maps, params, make_plan(params));
 }
 
 template <int kHeads>
 cudaError_t launch_heads(const ScoresParams &params, const LaunchLimits &limits, cudaStream_t stream) {
-  CUtensorMap map = {};
-  const bool boxes = make_map(params.keys, &map);
+  sm90::TensorMaps maps = {};
+  const bool boxes = make_maps(params.keys, &maps);
   const bool many = params.rows.count >= int64_t{kManyRowsPerSequence} * params.rows.num_seqs;
   if (many) {
-    return boxes ? launch<kHeads, true, true>(map, params, limits, stream)
-                 : launch<kHeads, true, false>(map, params, limits, stream);
+    return boxes ? launch<kHeads, true, true>(maps, params, limits, stream)
+                 : launch<kHeads, true, false>(maps, params, limits, stream);
   }
-  return boxes ? launch<kHeads, false, true>(map, params, limits, stream)
-               : launch<kHeads, false, false>(map, params, limits, stream);
+  return boxes ? launch<kHeads, false, true>(maps, params, limits, stream)
+               : launch<kHeads, false, false>(maps, params, limits, stream);
 }
 
 template <int kHeads, bool kMany, bool kTensorMap>
