@@ -74,6 +74,30 @@ __device__ inline void copy_box_3d(uint32_t shared_to, const void *map, uint32_t
       : "memory");
 }
 
+/// policy: what the second level cache does with the box's bytes.
+__device__ inline void copy_box_2d(uint32_t shared_to, const void *map, uint32_t barrier, int32_t x, int32_t y,
+                                   uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1, {%3, %4}], [%2], %5;" ::"r"(shared_to),
+      "l"(map), "r"(barrier), "r"(x), "r"(y), "l"(policy)
+      : "memory");
+}
+__device__ inline void copy_box_3d(uint32_t shared_to, const void *map, uint32_t barrier, int32_t x, int32_t y,
+                                   int32_t z, uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(shared_to),
+      "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z), "l"(policy)
+      : "memory");
+}
+
+/// Bytes that leave the second level cache first.
+__device__ inline uint64_t evict_first_policy() {
+  uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
 }  // namespace ic::cuda::ptx
 
 #endif

@@ -14,13 +14,14 @@
 
 namespace ic::cuda::sm90 {
 
+template <int kStages>
 struct KeyCopies {
   static constexpr int kWords = kStageKeys / 32 / loader_warps(false);  // of a warp, 32 keys each
   static constexpr uint32_t kBehind = 2;                                // stages whose copies may be under way
 
   const PoolView &pool;
   const Plan &plan;
-  Control &control;
+  Control<kStages> &control;
   uint8_t *keys;
   int part;
   int lane;
@@ -77,6 +78,7 @@ struct KeyCopies {
       if (lane == 0) {
         reinterpret_cast<uint8_t *>(&info.all)[part] = all ? 1 : 0;
         reinterpret_cast<uint8_t *>(&info.plain)[part] = all && is_plain(run, stage) ? 1 : 0;
+        if (part == 0) info.skip = 0;
       }
       ptx::copy_async_commit();
       if (number - finished == kBehind) {

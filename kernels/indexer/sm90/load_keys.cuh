@@ -26,12 +26,13 @@ struct TensorMaps {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-template <bool kTensorMap>
+/// kOnce: every key is used once.
+template <bool kTensorMap, bool kOnce, int kStages>
 struct Loader {
   const ScoresParams &p;
   const Plan &plan;
   const TensorMaps &maps;
-  Control &control;
+  Control<kStages> &control;
   uint8_t *keys;
   int part;  // of the warp
   int lane;
@@ -45,10 +46,11 @@ struct Loader {
   __device__ uint32_t full_barrier(uint32_t stage) const { return ptx::shared_address(&control.full[stage % kStages]); }
 
   /// Lane 0, when the words of info.there have been written or all keys are there.
-  __device__ void publish(const Run &run, int32_t stage, bool all, uint32_t bytes) const {
+  __device__ void publish(const Run &run, int32_t stage, bool all, uint32_t bytes, uint32_t skip) const {
     StageInfo &info = control.info[number % kStages];
     info.all = all ? kEveryPart : 0;
     info.plain = all && is_plain(run, stage) ? kEveryPart : 0;
+    info.skip = skip;
     ptx::mbarrier_arrive_expect(full_barrier(number), bytes);
   }
 
@@ -67,9 +69,19 @@ struct Loader {
       if (!all) name_vectors(run, start, vector, possible);
       if (lane == 0) {
         const auto at = static_cast<int32_t>(min(max(vector, int64_t{-kStageKeys}), p.keys.capacity));
-        ptx::copy_box_2d(ptx::shared_address(stage_keys(number)), &maps.keys, full_barrier(number), 0, at);
-        ptx::copy_box_1d(stage_scales(number), &maps.scales, full_barrier(number), at);
-        publish(run, stage, all, kStageBytes + kStageKeys * sizeof(float));
+        const uint32_t skip = static_cast<uint32_t>(at) % 4;  // a box of scales must start on 16 bytes
+        const auto scale = static_cast<int32_t>(at - skip);
+        if constexpr (kOnce) {
+          ptx::copy_box_2d(ptx::shared_address(stage_keys(number)), &maps.keys, full_barrier(number), 0, at,
+                           ptx::evict_first_policy());
+        } else {
+          ptx::copy_box_2d(ptx::shared_address(stage_keys(number)), &maps.keys, full_barrier(number), 0, at);
+        }
+        ptx::copy_box_1d(stage_scales(number), &maps.scales, full_barrier(number), scale);
+        if (skip != 0) {
+          ptx::copy_box_1d(stage_scales(number) + kScaleBytes, &maps.scales, full_barrier(number), scale + kStageKeys);
+        }
+        publish(run, stage, all, kStageBytes + (skip != 0 ? 2 : 1) * kScaleBytes, skip);
       }
       __syncwarp();
     }
@@ -119,8 +131,12 @@ struct Loader {
       const uint32_t loaded = __ballot_sync(~0u, inside);
       wait_empty(control, number);
       if (inside) {
-        ptx::copy_box_3d(ptx::shared_address(stage_keys(number)) + lane * tokens * kKeyBytes, &maps.keys,
-                         full_barrier(number), 0, 0, page);
+        const uint32_t to = ptx::shared_address(stage_keys(number)) + lane * tokens * kKeyBytes;
+        if constexpr (kOnce) {
+          ptx::copy_box_3d(to, &maps.keys, full_barrier(number), 0, 0, page, ptx::evict_first_policy());
+        } else {
+          ptx::copy_box_3d(to, &maps.keys, full_barrier(number), 0, 0, page);
+        }
         ptx::bulk_load(stage_scales(number) + lane * tokens * 4,
                        p.keys.data + page * p.keys.stride_bytes + tokens * kKeyBytes, tokens * 4, full_barrier(number));
       }
@@ -130,7 +146,7 @@ struct Loader {
         control.info[number % kStages].there[lane] = (low != 0 ? 0xffffu : 0) | (high != 0 ? 0xffff0000u : 0);
       }
       __syncwarp();
-      if (lane == 0) publish(run, stage, all, static_cast<uint32_t>(__popc(loaded) * tokens * (kKeyBytes + 4)));
+      if (lane == 0) publish(run, stage, all, static_cast<uint32_t>(__popc(loaded) * tokens * (kKeyBytes + 4)), 0);
     }
   }
 
@@ -162,7 +178,7 @@ struct Loader {
 
   template <int kRows>
   __device__ void run() {
-    KeyCopies copies{p.keys, plan, control, keys, part, lane};
+    KeyCopies<kStages> copies{p.keys, plan, control, keys, part, lane};
     uint32_t segment = 0;
     int32_t base = 0;  // first of the 32 rows that the lanes hold
     int64_t skip = 0;  // stages in front of the thread block's first

@@ -33,8 +33,8 @@ __device__ inline float add_chains(const float (&sum)[4], int lane) {
 }
 
 /// The warp that makes the queries of the next segments ready.
-template <int kHeads>
-__device__ void load_queries(const ScoresParams &p, const Plan &plan, Control &control, uint8_t *queries) {
+template <int kHeads, int kStages>
+__device__ void load_queries(const ScoresParams &p, const Plan &plan, Control<kStages> &control, uint8_t *queries) {
   const int lane = threadIdx.x % 32;
 #pragma unroll 1
   for (uint32_t k = 0;; ++k) {
@@ -57,8 +57,8 @@ __device__ void load_queries(const ScoresParams &p, const Plan &plan, Control &c
   }
 }
 
-template <int kHeads>
-__device__ void score_few(const ScoresParams &p, Control &control, uint8_t *keys, uint8_t *queries) {
+template <int kHeads, int kStages>
+__device__ void score_few(const ScoresParams &p, Control<kStages> &control, uint8_t *keys, uint8_t *queries) {
   const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128, 0);  // known to be one for the warp
   const int warp = threadIdx.x / 32 % 4;
   const int lane = threadIdx.x % 32;
@@ -88,7 +88,7 @@ __device__ void score_few(const ScoresParams &p, Control &control, uint8_t *keys
       wait_full(control, number);
       issue_product(d0, stage_operand, query_operand);
       issue_product(d1, stage_operand + (64 * kKeyBytes >> 4), query_operand);
-      const float scale = control.scales[number % kStages][own_key];
+      const float scale = first_scale(control, number)[own_key];
       const bool there = is_there(info, own_key);
       ptx::wgmma_wait<0>();
       ptx::pin_registers(d0);

@@ -158,8 +158,8 @@ __device__ inline void score_tile(float (&d0)[64], float (&d1)[64], const float 
   store_pair<kPlain, kTile, kSets - 1>(chains, target, scale0, scale1);
 }
 
-template <int kHeads>
-__device__ void score_many(const ScoresParams &p, const Plan &plan, Control &control, uint8_t *keys, uint8_t *queries) {
+template <int kHeads, int kStages>
+__device__ void score_many(const ScoresParams &p, const Plan &plan, Control<kStages> &control, uint8_t *keys, uint8_t *queries) {
   constexpr int kSets = ManyRows<kHeads>::kSets;
   const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128, 0);  // known to be one for the warp
   const int warp = threadIdx.x / 32 % 4;
@@ -189,7 +189,7 @@ __device__ void score_many(const ScoresParams &p, const Plan &plan, Control &con
     rows.load_rows(p, segment, warpgroup, lane % 4);
     int32_t first = segment.stage * kStageKeys + row;  // position
     const auto stage_of = [&](uint32_t n) { return key_operand + n % kStages * (kStageBytes >> 4); };
-    const auto scales_of = [&](uint32_t n) -> const float * { return control.scales[n % kStages] + row; };
+    const auto scales_of = [&](uint32_t n) -> const float * { return first_scale(control, n) + row; };
     int32_t left = segment.stages;
 #pragma unroll 1
     while (left > 0) {

@@ -2,7 +2,7 @@
 // Shared memory of a thread block and the barriers between the warps that load keys and the warpgroups that multiply.
 //
 //   segment   consecutive stages of one run; a ring of descriptions. A segment has a stage at least, so the loader is
-//             never more than kStages + 1 segments ahead, and the ring needs no barrier for the way back
+//             never more than kStages + 1 <= 5 segments ahead, and the ring needs no barrier for the way back
 //   stage     256 keys, their scales, and which of them are there
 //   queries   one row's queries, weights and range, made ready while the segment before is multiplied (decode layout)
 #pragma once
@@ -15,12 +15,12 @@
 
 namespace ic::cuda::sm90 {
 
-constexpr int kStages = 4;
 constexpr int kSegments = 8;
 constexpr int kQuerySlots = 2;
 constexpr int kKeyBytes = 128;
 constexpr int kMathWarps = 8;
 constexpr uint32_t kStageBytes = kStageKeys * kKeyBytes;
+constexpr uint32_t kScaleBytes = kStageKeys * sizeof(float);
 
 /// Warps that load keys, behind those that multiply. Each arrives once at a full stage.
 __host__ __device__ constexpr int loader_warps(bool tensor_map) { return tensor_map ? 1 : 4; }
@@ -38,7 +38,8 @@ struct StageInfo {
   uint32_t there[kStageKeys / 32];  // bit l of word j for key 32 j + l; not written when all are there
   uint32_t all;    // kEveryPart: every key that a row of the run sees is there. One byte of each loader warp
   uint32_t plain;  // kEveryPart: and every row of the group sees all 256
-  uint32_t reserved[2];
+  uint32_t skip;   // scales in front of the first key's
+  uint32_t reserved;
 };
 
 struct RowQuery {
@@ -48,8 +49,9 @@ struct RowQuery {
 };
 
 /// Behind the keys and queries, from a 1024-byte boundary.
+template <int kStages>
 struct Control {
-  float scales[kStages][kStageKeys];
+  float scales[kStages][2 * kStageKeys];
   StageInfo info[kStages];
   RowQuery row_queries[kQuerySlots];
   Segment segments[kSegments];
@@ -63,7 +65,8 @@ struct Control {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-__device__ inline void init_barriers(Control &control, int loaders) {
+template <int kStages>
+__device__ inline void init_barriers(Control<kStages> &control, int loaders) {
   for (int i = 0; i < kStages; ++i) {
     ptx::mbarrier_init(ptx::shared_address(&control.full[i]), static_cast<uint32_t>(loaders));
     ptx::mbarrier_init(ptx::shared_address(&control.empty[i]), kMathWarps);
@@ -77,16 +80,19 @@ __device__ inline void init_barriers(Control &control, int loaders) {
 }
 
 /// Number `number` of the ring, when it has been written.
-__device__ inline Segment wait_segment(Control &control, uint32_t number) {
+template <int kStages>
+__device__ inline Segment wait_segment(Control<kStages> &control, uint32_t number) {
   const uint32_t slot = number % kSegments;
   ptx::mbarrier_wait(ptx::shared_address(&control.described[slot]), number / kSegments % 2);
   return control.segments[slot];
 }
 
-__device__ inline void wait_full(Control &control, uint32_t number) {
+template <int kStages>
+__device__ inline void wait_full(Control<kStages> &control, uint32_t number) {
   ptx::mbarrier_wait(ptx::shared_address(&control.full[number % kStages]), number / kStages % 2);
 }
-__device__ inline void wait_empty(Control &control, uint32_t number) {
+template <int kStages>
+__device__ inline void wait_empty(Control<kStages> &control, uint32_t number) {
   ptx::mbarrier_wait(ptx::shared_address(&control.empty[number % kStages]), number / kStages % 2 ^ 1);
 }
 
@@ -95,8 +101,15 @@ __device__ inline bool is_there(const StageInfo &info, int key) {
   return info.all == kEveryPart || (info.there[key / 32] >> key % 32 & 1) != 0;
 }
 
+/// Where the scale of a stage's key 0 is.
+template <int kStages>
+__device__ inline const float *first_scale(const Control<kStages> &control, uint32_t number) {
+  return control.scales[number % kStages] + control.info[number % kStages].skip;
+}
+
 /// A warp has read all it wants of a stage.
-__device__ inline void release_stage(Control &control, uint32_t number, int lane) {
+template <int kStages>
+__device__ inline void release_stage(Control<kStages> &control, uint32_t number, int lane) {
   __syncwarp();
   if (lane == 0) ptx::mbarrier_arrive(ptx::shared_address(&control.empty[number % kStages]));
 }
