@@ -14,14 +14,13 @@
 
 namespace ic::cuda::sm90 {
 
-template <int kStages>
 struct KeyCopies {
   static constexpr int kWords = kStageKeys / 32 / loader_warps(false);  // of a warp, 32 keys each
   static constexpr uint32_t kBehind = 2;                                // stages whose copies may be under way
 
   const PoolView &pool;
   const Plan &plan;
-  Control<kStages> &control;
+  Control &control;
   uint8_t *keys;
   int part;
   int lane;

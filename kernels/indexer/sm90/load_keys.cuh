@@ -27,12 +27,12 @@ struct TensorMaps {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 /// kOnce: every key is used once.
-template <bool kTensorMap, bool kOnce, int kStages>
+template <bool kTensorMap, bool kOnce>
 struct Loader {
   const ScoresParams &p;
   const Plan &plan;
   const TensorMaps &maps;
-  Control<kStages> &control;
+  Control &control;
   uint8_t *keys;
   int part;  // of the warp
   int lane;
@@ -178,7 +178,7 @@ struct Loader {
 
   template <int kRows>
   __device__ void run() {
-    KeyCopies<kStages> copies{p.keys, plan, control, keys, part, lane};
+    KeyCopies copies{p.keys, plan, control, keys, part, lane};
     uint32_t segment = 0;
     int32_t base = 0;  // first of the 32 rows that the lanes hold
     int64_t skip = 0;  // stages in front of the thread block's first

@@ -33,8 +33,8 @@ __device__ inline float add_chains(const float (&sum)[4], int lane) {
 }
 
 /// The warp that makes the queries of the next segments ready.
-template <int kHeads, int kStages>
-__device__ void load_queries(const ScoresParams &p, const Plan &plan, Control<kStages> &control, uint8_t *queries) {
+template <int kHeads>
+__device__ void load_queries(const ScoresParams &p, const Plan &plan, Control &control, uint8_t *queries) {
   const int lane = threadIdx.x % 32;
 #pragma unroll 1
   for (uint32_t k = 0;; ++k) {
@@ -57,8 +57,8 @@ __device__ void load_queries(const ScoresParams &p, const Plan &plan, Control<kS
   }
 }
 
-template <int kHeads, int kStages>
-__device__ void score_few(const ScoresParams &p, Control<kStages> &control, uint8_t *keys, uint8_t *queries) {
+template <int kHeads>
+__device__ void score_few(const ScoresParams &p, Control &control, uint8_t *keys, uint8_t *queries) {
   const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128, 0);  // known to be one for the warp
   const int warp = threadIdx.x / 32 % 4;
   const int lane = threadIdx.x % 32;

@@ -158,8 +158,8 @@ __device__ inline void score_tile(float (&d0)[64], float (&d1)[64], const float 
   store_pair<kPlain, kTile, kSets - 1>(chains, target, scale0, scale1);
 }
 
-template <int kHeads, int kStages>
-__device__ void score_many(const ScoresParams &p, const Plan &plan, Control<kStages> &control, uint8_t *keys, uint8_t *queries) {
+template <int kHeads>
+__device__ void score_many(const ScoresParams &p, const Plan &plan, Control &control, uint8_t *keys, uint8_t *queries) {
   constexpr int kSets = ManyRows<kHeads>::kSets;
   const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128, 0);  // known to be one for the warp
   const int warp = threadIdx.x / 32 % 4;

@@ -2,7 +2,7 @@
 // Shared memory of a thread block and the barriers between the warps that load keys and the warpgroups that multiply.
 //
 //   segment   consecutive stages of one run; a ring of descriptions. A segment has a stage at least, so the loader is
-//             never more than kStages + 1 <= 5 segments ahead, and the ring needs no barrier for the way back
+//             never more than kStages + 1 segments ahead, and the ring needs no barrier for the way back
 //   stage     256 keys, their scales, and which of them are there
 //   queries   one row's queries, weights and range, made ready while the segment before is multiplied (decode layout)
 #pragma once
@@ -15,6 +15,7 @@
 
 namespace ic::cuda::sm90 {
 
+constexpr int kStages = 4;  // 3 and 6 are slower where all keys come from memory
 constexpr int kSegments = 8;
 constexpr int kQuerySlots = 2;
 constexpr int kKeyBytes = 128;
@@ -49,7 +50,6 @@ struct RowQuery {
 };
 
 /// Behind the keys and queries, from a 1024-byte boundary.
-template <int kStages>
 struct Control {
   float scales[kStages][2 * kStageKeys];
   StageInfo info[kStages];
@@ -65,8 +65,7 @@ struct Control {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-template <int kStages>
-__device__ inline void init_barriers(Control<kStages> &control, int loaders) {
+__device__ inline void init_barriers(Control &control, int loaders) {
   for (int i = 0; i < kStages; ++i) {
     ptx::mbarrier_init(ptx::shared_address(&control.full[i]), static_cast<uint32_t>(loaders));
     ptx::mbarrier_init(ptx::shared_address(&control.empty[i]), kMathWarps);
@@ -80,19 +79,16 @@ __device__ inline void init_barriers(Control<kStages> &control, int loaders) {
 }
 
 /// Number `number` of the ring, when it has been written.
-template <int kStages>
-__device__ inline Segment wait_segment(Control<kStages> &control, uint32_t number) {
+__device__ inline Segment wait_segment(Control &control, uint32_t number) {
   const uint32_t slot = number % kSegments;
   ptx::mbarrier_wait(ptx::shared_address(&control.described[slot]), number / kSegments % 2);
   return control.segments[slot];
 }
 
-template <int kStages>
-__device__ inline void wait_full(Control<kStages> &control, uint32_t number) {
+__device__ inline void wait_full(Control &control, uint32_t number) {
   ptx::mbarrier_wait(ptx::shared_address(&control.full[number % kStages]), number / kStages % 2);
 }
-template <int kStages>
-__device__ inline void wait_empty(Control<kStages> &control, uint32_t number) {
+__device__ inline void wait_empty(Control &control, uint32_t number) {
   ptx::mbarrier_wait(ptx::shared_address(&control.empty[number % kStages]), number / kStages % 2 ^ 1);
 }
 
@@ -102,14 +98,12 @@ __device__ inline bool is_there(const StageInfo &info, int key) {
 }
 
 /// Where the scale of a stage's key 0 is.
-template <int kStages>
-__device__ inline const float *first_scale(const Control<kStages> &control, uint32_t number) {
+__device__ inline const float *first_scale(const Control &control, uint32_t number) {
   return control.scales[number % kStages] + control.info[number % kStages].skip;
 }
 
 /// A warp has read all it wants of a stage.
-template <int kStages>
-__device__ inline void release_stage(Control<kStages> &control, uint32_t number, int lane) {
+__device__ inline void release_stage(Control &control, uint32_t number, int lane) {
   __syncwarp();
   if (lane == 0) ptx::mbarrier_arrive(ptx::shared_address(&control.empty[number % kStages]));
 }
