@@ -15,11 +15,20 @@
 
 namespace ic::cuda::ptx {
 
-/// Names an operand at an address of shared memory; 32 elements of one byte further in K: + 2.
-__device__ inline uint64_t wgmma_operand(uint32_t shared_address) {
-  constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
-  constexpr uint64_t kEightRows = uint64_t{1024 >> 4} << 32;  // bytes from one group of 8 rows to the next
-  return kSwizzle128 | kEightRows | uint64_t{1} << 16 | (shared_address >> 4 & 0x3fff);
+/// Names an operand in shared memory; + n for 16 n bytes further, + 2 for the next 32 elements of one byte. Only the
+/// lower half changes, so that sums are of 32 bits.
+struct WgmmaOperand {
+  uint32_t low;
+  uint32_t high;
+
+  __device__ WgmmaOperand operator+(uint32_t n) const { return {low + n, high}; }
+  __device__ uint64_t descriptor() const { return uint64_t{high} << 32 | low; }
+};
+
+/// group_step: groups of 8 rows from one of the operand's groups to its next.
+__device__ inline WgmmaOperand wgmma_operand(uint32_t shared_address, uint32_t group_step = 1) {
+  constexpr uint32_t kSwizzle128 = 1u << 30;
+  return {1u << 16 | (shared_address >> 4 & 0x3fff), kSwizzle128 | group_step * (1024 >> 4)};
 }
 
 /// Orders earlier accesses of registers and operands before the instructions that follow.
@@ -60,7 +69,7 @@ __device__ inline void named_barrier(uint32_t id, uint32_t threads) {
 }
 
 /// D[64, 32] = A[64, 32] B[32, 32]^T, or D += with `add`.
-__device__ inline void wgmma_e4m3(float (&d)[16], uint64_t a, uint64_t b, bool add) {
+__device__ inline void wgmma_e4m3(float (&d)[16], WgmmaOperand a, WgmmaOperand b, bool add) {
   asm volatile(
       "{\n.reg .pred p;\n"
       "setp.ne.b32 p, %18, 0;\n"
@@ -69,11 +78,11 @@ __device__ inline void wgmma_e4m3(float (&d)[16], uint64_t a, uint64_t b, bool a
       "}, %16, %17, p, 1, 1;\n}\n"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
         "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15])
-      : "l"(a), "l"(b), "r"(static_cast<int32_t>(add)));
+      : "l"(a.descriptor()), "l"(b.descriptor()), "r"(static_cast<int32_t>(add)));
 }
 
 /// D[64, 64] = A[64, 32] B[64, 32]^T, or D += with `add`.
-__device__ inline void wgmma_e4m3(float (&d)[32], uint64_t a, uint64_t b, bool add) {
+__device__ inline void wgmma_e4m3(float (&d)[32], WgmmaOperand a, WgmmaOperand b, bool add) {
   asm volatile(
       "{\n.reg .pred p;\n"
       "setp.ne.b32 p, %34, 0;\n"
@@ -85,11 +94,11 @@ __device__ inline void wgmma_e4m3(float (&d)[32], uint64_t a, uint64_t b, bool a
         "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),
         "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]),
         "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
-      : "l"(a), "l"(b), "r"(static_cast<int32_t>(add)));
+      : "l"(a.descriptor()), "l"(b.descriptor()), "r"(static_cast<int32_t>(add)));
 }
 
 /// D[64, 128] = A[64, 32] B[128, 32]^T, or D += with `add`.
-__device__ inline void wgmma_e4m3(float (&d)[64], uint64_t a, uint64_t b, bool add) {
+__device__ inline void wgmma_e4m3(float (&d)[64], WgmmaOperand a, WgmmaOperand b, bool add) {
   asm volatile(
       "{\n.reg .pred p;\n"
       "setp.ne.b32 p, %66, 0;\n"
@@ -107,7 +116,7 @@ __device__ inline void wgmma_e4m3(float (&d)[64], uint64_t a, uint64_t b, bool a
         "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]), "+f"(d[48]),
         "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), "+f"(d[56]),
         "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
-      : "l"(a), "l"(b), "r"(static_cast<int32_t>(add)));
+      : "l"(a.descriptor()), "l"(b.descriptor()), "r"(static_cast<int32_t>(add)));
 }
 
 }  // namespace ic::cuda::ptx

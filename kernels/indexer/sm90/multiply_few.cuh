@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A warpgroup of the decode layout: one row, two tiles of 64 keys of each stage. The bytes of the keys are the bound; a
-// tile takes a quarter of the tensor cores' time at full memory speed, so product and sum simply follow each other and
-// the two warpgroups overlap.
+// A warpgroup of the decode layout: one row, two tiles of 64 keys, which are half a stage. The bytes of the keys are
+// the bound; product and sum simply follow each other, and the warpgroups, which take the halves in turns, overlap.
 #pragma once
 
 #include "kernels/indexer/sm90/multiply_many.cuh"
@@ -57,49 +56,60 @@ __device__ void load_queries(const ScoresParams &p, const Plan &plan, Control &c
   }
 }
 
-template <int kHeads>
+template <int kHeads, uint32_t kWarpgroups>
 __device__ void score_few(const ScoresParams &p, Control &control, uint8_t *keys, uint8_t *queries) {
-  const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128, 0);  // known to be one for the warp
+  // Lane 0's values, so that the compiler knows them to be one for the warp.
+  const auto uniform = [](auto value) { return __shfl_sync(~0u, value, 0); };
+  const uint32_t warpgroup = uniform(threadIdx.x / 128);
   const int warp = threadIdx.x / 32 % 4;
   const int lane = threadIdx.x % 32;
-  // The key of a stage whose score the lane ends up with.
-  const int own_key = warpgroup * 128 + lane % 4 / 2 * 64 + warp * 16 + lane % 2 * 8 + lane / 4;
-  const uint64_t first_query = ptx::wgmma_operand(ptx::shared_address(queries));
-  const uint64_t key_operand = ptx::wgmma_operand(ptx::shared_address(keys)) + warpgroup * (128 * kKeyBytes >> 4);
-  uint32_t number = 0;
+  // The two tiles take groups of 8 keys in turns, so that a warp has 32 neighbours and writes a whole line: the key of
+  // half a stage whose score the lane ends up with.
+  const int own_key = warp * 32 + (lane % 2 * 2 + lane % 4 / 2) * 8 + lane / 4;
+  const ptx::WgmmaOperand first_query = ptx::wgmma_operand(ptx::shared_address(queries));
+  const ptx::WgmmaOperand first_key = ptx::wgmma_operand(ptx::shared_address(keys), 2);
+  uint32_t number = 0;  // of the segment's first stage
 #pragma unroll 1
   for (uint32_t k = 0;; ++k) {
     const Segment segment = wait_segment(control, k);
-    if (segment.stages == 0) return;
+    const uint32_t stages = uniform(static_cast<uint32_t>(segment.stages));
+    if (stages == 0) return;
     const int32_t row = segment.group_row;
     const uint32_t slot = k % kQuerySlots;
     ptx::mbarrier_wait(ptx::shared_address(&control.queries_full[slot]), k / kQuerySlots % 2);
     const RowRange range = control.row_queries[slot].range;
-    const uint64_t query_operand = first_query + slot * (QueryLayout<kHeads, false>::kBytes >> 4);
+    const ptx::WgmmaOperand query_operand = first_query + slot * (QueryLayout<kHeads, false>::kBytes >> 4);
     float w[kHeads / 4];
 #pragma unroll
     for (int i = 0; i < kHeads / 4; ++i) w[i] = control.row_queries[slot].weights[i / 2 * 8 + lane % 4 * 2 + i % 2];
-    int32_t position = segment.stage * kStageKeys + own_key;
+    const int32_t position = (segment.stage - static_cast<int32_t>(number)) * kStageKeys + own_key;  // of stage 0
+    // Halves of stages go round the warpgroups.
+    const uint32_t end = 2 * (number + stages);
+    uint32_t half = 2 * number + (warpgroup + kWarpgroups - 2 * number % kWarpgroups) % kWarpgroups;
 #pragma unroll 1
-    for (int32_t left = segment.stages; left > 0; --left, ++number, position += kStageKeys) {
+    for (; half < end; half += kWarpgroups) {
+      const uint32_t stage = half / 2;
+      const int key = static_cast<int>(half % 2) * 128 + own_key;
       float d0[kHeads / 2], d1[kHeads / 2];
-      const StageInfo &info = control.info[number % kStages];
-      const uint64_t stage_operand = key_operand + number % kStages * (kStageBytes >> 4);
-      wait_full(control, number);
-      issue_product(d0, stage_operand, query_operand);
-      issue_product(d1, stage_operand + (64 * kKeyBytes >> 4), query_operand);
-      const float scale = first_scale(control, number)[own_key];
-      const bool there = is_there(info, own_key);
+      const StageInfo &info = control.info[stage % kStages];
+      const ptx::WgmmaOperand key_operand = first_key + half % (2 * kStages) * (kStageBytes / 2 >> 4);
+      wait_full(control, stage);
+      issue_product(d0, key_operand, query_operand);
+      issue_product(d1, key_operand + (8 * kKeyBytes >> 4), query_operand);
+      const float scale = first_scale(control, stage)[key];
+      const bool there = is_there(info, key);
       ptx::wgmma_wait<0>();
       ptx::pin_registers(d0);
       ptx::pin_registers(d1);
-      release_stage(control, number, lane);
+      release_stage(control, stage, lane);
       float sum[4] = {};
       add_chain<kHeads>(sum[0], sum[1], d0, w);
       add_chain<kHeads>(sum[2], sum[3], d1, w);
       const float score = __fmul_rn(add_chains(sum, lane), scale);
-      if (position >= range.begin && position < range.end) write_score(p, row, position, score, there);
+      const int32_t at = position + static_cast<int32_t>(half) * (kStageKeys / 2);
+      if (at >= range.begin && at < range.end) write_score(p, row, at, score, there);
     }
+    number += stages;
     __syncwarp();
     if (lane == 0) ptx::mbarrier_arrive(ptx::shared_address(&control.queries_empty[slot]));
   }

@@ -16,7 +16,7 @@ namespace ic::cuda::sm90 {
 
 /// 64 keys x 128 columns x 128 elements.
 template <int kCount>
-__device__ inline void issue_product(float (&d)[kCount], uint64_t keys, uint64_t queries) {
+__device__ inline void issue_product(float (&d)[kCount], ptx::WgmmaOperand keys, ptx::WgmmaOperand queries) {
   ptx::wgmma_fence();
 #pragma unroll
   for (int step = 0; step < 4; ++step) ptx::wgmma_e4m3(d, keys + 2 * step, queries + 2 * step, step != 0);
@@ -136,8 +136,9 @@ __device__ inline void store_pair(float (&chains)[4][2], const StageTarget<kSets
 /// keys, scales: of the stage of tiles 0 to 3, and of 4 to 7.
 template <bool kPlain, int kTile, int kTiles, int kHeads, int kSets, int kStageCount>
 __device__ inline void score_tile(float (&d0)[64], float (&d1)[64], const float (&w)[64],
-                                  const uint64_t (&keys)[kStageCount], const float *const (&scales)[kStageCount],
-                                  uint64_t queries, const StageTarget<kSets> &target) {
+                                  const ptx::WgmmaOperand (&keys)[kStageCount],
+                                  const float *const (&scales)[kStageCount], ptx::WgmmaOperand queries,
+                                  const StageTarget<kSets> &target) {
   constexpr int kTileStep = 64 * kKeyBytes >> 4;
   constexpr int kSetStep = 128 * kKeyBytes >> 4;
   constexpr bool kLast = kTile + 1 == kTiles;
@@ -166,8 +167,8 @@ __device__ void score_many(const ScoresParams &p, const Plan &plan, Control &con
   const int lane = threadIdx.x % 32;
   const int row = warp * 16 + lane / 4;  // the lane's first key of a tile; the other is 8 further
   uint8_t *own = queries + warpgroup * QueryLayout<kHeads, true>::kBytes;
-  const uint64_t query_operand = ptx::wgmma_operand(ptx::shared_address(own));
-  const uint64_t key_operand = ptx::wgmma_operand(ptx::shared_address(keys));
+  const ptx::WgmmaOperand query_operand = ptx::wgmma_operand(ptx::shared_address(own));
+  const ptx::WgmmaOperand key_operand = ptx::wgmma_operand(ptx::shared_address(keys));
   uint32_t number = 0;
   ManyRows<kHeads> rows;
   float d0[64], d1[64];
@@ -205,7 +206,7 @@ __device__ void score_many(const ScoresParams &p, const Plan &plan, Control &con
       if (left >= 2) {
         wait_full(control, number + 1);
         if (info.plain == kEveryPart && control.info[(number + 1) % kStages].plain == kEveryPart) {
-          const uint64_t keys_at[2] = {stage_of(number), stage_of(number + 1)};
+          const ptx::WgmmaOperand keys_at[2] = {stage_of(number), stage_of(number + 1)};
           const float *const scales[2] = {scales_of(number), scales_of(number + 1)};
           issue_product(d0, keys_at[0], query_operand);
           score_tile<true, 0, 8, kHeads>(d0, d1, rows.w, keys_at, scales, query_operand, target);
@@ -224,7 +225,7 @@ __device__ void score_many(const ScoresParams &p, const Plan &plan, Control &con
           continue;
         }
       }
-      const uint64_t keys_at[1] = {stage_of(number)};
+      const ptx::WgmmaOperand keys_at[1] = {stage_of(number)};
       const float *const scales[1] = {scales_of(number)};
       target.there = 0xff;  // bit t for key 64 t + row, 4 + t for key 64 t + row + 8
       if (info.all != kEveryPart) {

@@ -19,12 +19,17 @@ constexpr int kStages = 4;  // 3 and 6 are slower where all keys come from memor
 constexpr int kSegments = 8;
 constexpr int kQuerySlots = 2;
 constexpr int kKeyBytes = 128;
-constexpr int kMathWarps = 8;
+constexpr int kStageReaders = 8;  // warps that read a stage: of prefill all of it, of decode a half
 constexpr uint32_t kStageBytes = kStageKeys * kKeyBytes;
 constexpr uint32_t kScaleBytes = kStageKeys * sizeof(float);
 
 /// Warps that load keys, behind those that multiply. Each arrives once at a full stage.
 __host__ __device__ constexpr int loader_warps(bool tensor_map) { return tensor_map ? 1 : 4; }
+
+/// Warpgroups that multiply. In decode they take halves of stages in turns, and there are 2 or 4 of them: then each
+/// sees every phase of the barriers it waits for, which a parity needs. Four leave too few registers beside four
+/// loaders.
+__host__ __device__ constexpr int math_warpgroups(bool many, bool tensor_map) { return !many && tensor_map ? 4 : 2; }
 
 struct Segment {
   int32_t group_row;
@@ -65,15 +70,15 @@ struct Control {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-__device__ inline void init_barriers(Control &control, int loaders) {
+__device__ inline void init_barriers(Control &control, int loaders, int math_warps) {
   for (int i = 0; i < kStages; ++i) {
     ptx::mbarrier_init(ptx::shared_address(&control.full[i]), static_cast<uint32_t>(loaders));
-    ptx::mbarrier_init(ptx::shared_address(&control.empty[i]), kMathWarps);
+    ptx::mbarrier_init(ptx::shared_address(&control.empty[i]), kStageReaders);
   }
   for (int i = 0; i < kSegments; ++i) ptx::mbarrier_init(ptx::shared_address(&control.described[i]), 1);
   for (int i = 0; i < kQuerySlots; ++i) {
     ptx::mbarrier_init(ptx::shared_address(&control.queries_full[i]), 32);
-    ptx::mbarrier_init(ptx::shared_address(&control.queries_empty[i]), kMathWarps);
+    ptx::mbarrier_init(ptx::shared_address(&control.queries_empty[i]), static_cast<uint32_t>(math_warps));
   }
   ptx::mbarrier_init_fence();
 }

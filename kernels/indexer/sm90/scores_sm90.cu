@@ -32,12 +32,11 @@ namespace {
 
 using sm90::Plan;
 
-constexpr int kMathThreads = 256;
 constexpr int32_t kManyRowsPerSequence = 3;  // from here on rows share their keys
 
 /// Decode has a warp more, which loads queries; prefill has three warpgroups, so that they can share registers.
 __host__ __device__ constexpr int threads_of(bool many, bool tensor_map) {
-  return many ? 384 : kMathThreads + 32 * (sm90::loader_warps(tensor_map) + 1);
+  return many ? 384 : 128 * sm90::math_warpgroups(many, tensor_map) + 32 * (sm90::loader_warps(tensor_map) + 1);
 }
 
 __host__ __device__ constexpr uint32_t query_bytes(int heads, bool many) {
@@ -53,6 +52,7 @@ __global__ void __launch_bounds__(threads_of(kMany, kTensorMap), 1)
                        const __grid_constant__ Plan plan) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   constexpr int kThreads = threads_of(kMany, kTensorMap);
+  constexpr int kMathThreads = 128 * sm90::math_warpgroups(kMany, kTensorMap);
   constexpr int kLoaders = sm90::loader_warps(kTensorMap);
   // Of 65536: 256 threads of these and 128 of those. Measured: 64 heads are 0.6 % faster so, 32 heads 1.2 % otherwise.
   constexpr int kLoaderRegisters = !kTensorMap ? 56 : kHeads == 64 ? 40 : 24;
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(threads_of(kMany, kTensorMap), 1)
   uint8_t *keys = shared;
   uint8_t *queries = keys + sm90::kStages * sm90::kStageBytes;
   auto &control = *reinterpret_cast<sm90::Control *>(queries + query_bytes(kHeads, kMany));
-  if (threadIdx.x == 0) sm90::init_barriers(control, kLoaders);
+  if (threadIdx.x == 0) sm90::init_barriers(control, kLoaders, kMathThreads / 32);
   if (kTensorMap && threadIdx.x == kMathThreads) {
     ptx::prefetch_tensor_map(&maps.keys);
     ptx::prefetch_tensor_map(&maps.scales);
@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(threads_of(kMany, kTensorMap), 1)
       ptx::take_registers<kMathRegisters>();
       sm90::score_many<kHeads>(p, plan, control, keys, queries);
     } else {
-      sm90::score_few<kHeads>(p, control, keys, queries);
+      sm90::score_few<kHeads, kMathThreads / 128>(p, control, keys, queries);
     }
   }
 #endif
