@@ -13,6 +13,8 @@ namespace ic::cuda {
 /// Loads every variant onto the current device and raises its limit of shared memory: before the first launch there.
 cudaError_t load_scores_f32();
 cudaError_t load_scores_mma();
+/// Nothing where the capability is not 9.0.
+cudaError_t load_scores_sm90(int32_t compute_capability);
 cudaError_t load_prepare();
 cudaError_t load_write_keys();
 
@@ -21,6 +23,9 @@ cudaError_t launch_scores_f32(const ScoresParams &params, const LaunchLimits &li
 
 /// fp16, bf16 and e4m3 on the tensor cores. No workspace. Bits of mma_sync_id(dtype, major).
 cudaError_t launch_scores_mma(const ScoresParams &params, const LaunchLimits &limits, cudaStream_t stream);
+
+/// e4m3 with wgmma, where has_wgmma_scores() of core/numerics.h. No workspace. Bits of wgmma_id(dtype).
+cudaError_t launch_scores_sm90(const ScoresParams &params, const LaunchLimits &limits, cudaStream_t stream);
 
 /// Queries when params.q_out is given, else keys into params.pool.
 cudaError_t launch_prepare(const PrepareParams &params, const LaunchLimits &limits, cudaStream_t stream);

@@ -6,6 +6,7 @@
 
 #include "core/params.h"
 #include "kernels/launch.h"
+#include "kernels/policy/sm90.h"
 
 namespace ic::cuda {
 
@@ -22,9 +23,21 @@ struct SelectRowsParams {
   size_t workspace_size;
 };
 
+/// The kernel for the chip and the shape.
 cudaError_t load_select();
 size_t select_workspace_bytes(int32_t max_rows, int32_t max_end, int32_t k, const LaunchLimits &limits);
 cudaError_t launch_select(const SelectRowsParams &params, const LaunchLimits &limits, cudaStream_t stream);
+
+/// Any chip and shape. The workspace is its own.
+cudaError_t load_select_portable();
+cudaError_t launch_select_portable(const SelectRowsParams &params, const LaunchLimits &limits, cudaStream_t stream);
+
+/// Hopper; without workspace. cudaErrorNotSupported where a variant does not fit: k above 2048, order by score, scores
+/// not on 16 bytes, rows beyond about 150K to 200K columns.
+cudaError_t load_select_sm90();
+bool select_sm90_fits(const SelectRowsParams &params, const LaunchLimits &limits, sm90::SelectVariant variant);
+cudaError_t launch_select_sm90(const SelectRowsParams &params, const LaunchLimits &limits, sm90::SelectVariant variant,
+                               cudaStream_t stream);
 
 cudaError_t load_merge();
 size_t merge_workspace_bytes(int32_t max_rows, int32_t max_parts, int32_t k, const LaunchLimits &limits);

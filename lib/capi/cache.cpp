@@ -96,7 +96,7 @@ extern "C" ic_status ic_cache_get_info(const ic_cache *cache, ic_cache_info *inf
     value.num_slots = cache->num_slots();
     value.k = cache->topk().k;
     value.row_stride = cache->topk().k_padded;
-    value.numerics_id = cache->backend().numerics_id(cache->indexer().dtype);
+    value.numerics_id = cache->numerics_id();
     write_struct(info, value);
   });
 }

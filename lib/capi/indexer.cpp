@@ -48,7 +48,7 @@ extern "C" ic_status ic_indexer_get_info(const ic_indexer *indexer, ic_indexer_i
     require_output(info, "info");
     const Backend &backend = *indexer->context->backend;
     ic_indexer_info value{};
-    value.numerics_id = backend.numerics_id(indexer->dtype);
+    value.numerics_id = backend.numerics_id(indexer->num_heads, indexer->head_dim, indexer->dtype);
     value.error_bound = backend.error_bound(indexer->num_heads, indexer->head_dim, indexer->dtype);
     value.key_bytes = index_key_bytes(indexer->head_dim, indexer->dtype);
     write_struct(info, value);

@@ -178,7 +178,7 @@ extern "C" ic_status ic_cache_import(ic_cache *cache, int32_t publish_layer, uin
       fail(IC_ERROR_SCHEDULE_HASH, "the block's schedule hash is 0x%016llx; the cache's is 0x%016llx",
            static_cast<unsigned long long>(given.schedule_hash),
            static_cast<unsigned long long>(cache->schedule().hash()));
-    const uint64_t numerics = cache->backend().numerics_id(cache->indexer().dtype);
+    const uint64_t numerics = cache->numerics_id();
     if (given.numerics_id != numerics && (flags & IC_IMPORT_SAME_NUMERICS) != 0)
       fail(IC_ERROR_NUMERICS, "the block's numerics id is 0x%016llx; the cache's is 0x%016llx",
            static_cast<unsigned long long>(given.numerics_id), static_cast<unsigned long long>(numerics));

@@ -46,8 +46,8 @@ class Backend {
   virtual uint32_t attention_dtypes() const noexcept = 0;
   /// Largest k of a selection; 0 = none can be made here.
   virtual int32_t max_k() const noexcept = 0;
-  /// The id of the arithmetic for a dtype, and the constant of its error bound.
-  virtual uint64_t numerics_id(int32_t dtype) const noexcept = 0;
+  /// The id of an indexer's arithmetic, and the constant of its error bound.
+  virtual uint64_t numerics_id(int32_t num_heads, int32_t head_dim, int32_t dtype) const noexcept = 0;
   virtual double error_bound(int32_t num_heads, int32_t head_dim, int32_t dtype) const noexcept = 0;
 
   /// Persistent device memory, 256-byte aligned; null when there is none left.

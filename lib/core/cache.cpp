@@ -280,7 +280,7 @@ void ic_cache::export_block(int32_t source_layer, uint32_t flags, void *buffer, 
   header.magic = 0x58494349;
   header.version = 1;
   header.schedule_hash = schedule().hash();
-  header.numerics_id = backend().numerics_id(indexer_->dtype);
+  header.numerics_id = numerics_id();
   header.source_layer = source_layer;
   header.num_rows = rows;
   header.k = topk_->k;
@@ -337,6 +337,6 @@ ic_index_view ic_cache::view(int32_t source_layer, ic::RowRange part) const noex
   view.kind = IC_INDEX_LOGICAL;
   view.source_layer = source_layer;
   view.generation = publications_.generation();
-  view.numerics_id = backend().numerics_id(indexer_->dtype);
+  view.numerics_id = numerics_id();
   return view;
 }

@@ -79,6 +79,10 @@ struct ic_cache final : ic::RefCounted {
   const ic_topk &topk() const noexcept { return *topk_; }
   const ic_attention *attention() const noexcept { return attention_.get(); }
   ic::Backend &backend() const noexcept { return *context_->backend; }
+  /// Of the scores that the cache's selections are made from.
+  uint64_t numerics_id() const noexcept {
+    return backend().numerics_id(indexer_->num_heads, indexer_->head_dim, indexer_->dtype);
+  }
   const ic::Schedule &schedule() const noexcept { return schedule_->schedule; }
   const ic::Batch &batch() const noexcept { return batch_; }
   const ic::Publications &publications() const noexcept { return publications_; }

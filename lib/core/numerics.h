@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "indexcache.h"
+
 namespace ic {
 
 /// What multiplies and adds, and in which order: two paths of one family and element type give the same bits.
@@ -16,10 +18,14 @@ enum class ScoreFamily : uint8_t {
   /// exactly), fp32 accumulators from +0 over d ascending in steps of 16. Product k of a step is d = k; for e4m3, where
   /// a lane reads four codes at once, d = 4 (k % 8 / 2) + k % 2 + 2 (k / 8). Then relu; the head sum of four lanes,
   /// each a chain of fused multiply-adds from +0 over h ascending of the heads with h / 2 % 4 == lane, heads padded to
-  /// a multiple of 8 by zeros, w' = fl(w * q_scale); (lane 0 + lane 1) + (lane 2 + lane 3); times the key's scale
-  /// where there is one; -0 to +0, NaN to -inf. How one instruction adds its 16 products is the chip's affair, so the
-  /// id names the chip's family.
+  /// a multiple of 8 by zeros, w' = fl(w * q_scale); (lane 0 + lane 1) + (lane 2 + lane 3); times the key's scale where
+  /// there is one; -0 to +0, NaN to -inf. How one instruction adds its 16 products is the chip's affair, so the id
+  /// names the chip's family.
   kMmaSync = 2,
+  /// Tensor cores of Hopper by wgmma on e4m3 as it is, keys on m and heads on n: accumulators of few bits from 0 over d
+  /// ascending in steps of 32. The rest as for kMmaSync: relu; four chains over h ascending of the heads with h / 2 % 4
+  /// == chain, w' = fl(w * q_scale); (0 + 1) + (2 + 3); times the key's scale; -0 to +0, NaN to -inf.
+  kWgmma = 3,
 };
 
 /// Layout of an id, from the top:
@@ -42,6 +48,20 @@ constexpr uint64_t fma_chain_id(int32_t dtype) noexcept {
 /// major: of the compute capability.
 constexpr uint64_t mma_sync_id(int32_t dtype, int32_t major) noexcept {
   return make_numerics_id(ScoreFamily::kMmaSync, dtype, static_cast<uint8_t>(major), 2, 1);
+}
+
+constexpr uint64_t wgmma_id(int32_t dtype) noexcept { return make_numerics_id(ScoreFamily::kWgmma, dtype, 9, 2, 1); }
+
+/// The indexers whose every score has wgmma_id(dtype). Nothing but these values may decide it.
+constexpr bool has_wgmma_scores(int32_t compute_capability, int32_t num_heads, int32_t head_dim,
+                                int32_t dtype) noexcept {
+  return compute_capability == 90 && dtype == IC_DTYPE_E4M3 && head_dim == 128 && (num_heads == 32 || num_heads == 64);
+}
+
+/// Hopper's e4m3 instructions cut every addend off below 2^-13 of the largest one's power of two: D products once each,
+/// and in each of D / 32 steps at most four times the accumulator and a sum. Then the head sum as for mma.sync.
+constexpr double wgmma_e4m3_error_bound(int32_t num_heads, int32_t head_dim) noexcept {
+  return 1.125 * static_cast<double>(head_dim) / (1 << 13) + (0.25 * static_cast<double>(num_heads) + 8.0) / (1 << 24);
 }
 
 /// A tensor core adds the products of a step to the accumulator exactly but for what it cuts off: what lies below the

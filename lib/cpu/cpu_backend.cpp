@@ -43,7 +43,7 @@ class CpuBackend final : public Backend {
   uint32_t indexer_dtypes() const noexcept override { return kIndexerDtypes; }
   uint32_t attention_dtypes() const noexcept override { return kAttentionDtypes; }
   int32_t max_k() const noexcept override { return kMaxK; }
-  uint64_t numerics_id(int32_t dtype) const noexcept override { return fma_chain_id(dtype); }
+  uint64_t numerics_id(int32_t, int32_t, int32_t dtype) const noexcept override { return fma_chain_id(dtype); }
   double error_bound(int32_t num_heads, int32_t head_dim, int32_t) const noexcept override {
     return fma_chain_error_bound(num_heads, head_dim);
   }

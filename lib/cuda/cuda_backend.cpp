@@ -103,6 +103,7 @@ CudaBackend::CudaBackend(const CudaOptions &options)
   // Everything is loaded here, so that no launch ever loads, sets an attribute or compiles PTX.
   IC_CUDA_CHECK(load_scores_f32());
   IC_CUDA_CHECK(load_scores_mma());
+  IC_CUDA_CHECK(load_scores_sm90(limits_.compute_capability));
   IC_CUDA_CHECK(load_prepare());
   IC_CUDA_CHECK(load_write_keys());
   IC_CUDA_CHECK(load_select());
@@ -135,12 +136,18 @@ uint32_t CudaBackend::indexer_dtypes() const noexcept { return kIndexerDtypes; }
 uint32_t CudaBackend::attention_dtypes() const noexcept { return kAttentionDtypes; }
 int32_t CudaBackend::max_k() const noexcept { return kMaxK; }
 
-uint64_t CudaBackend::numerics_id(int32_t dtype) const noexcept {
-  return dtype == IC_DTYPE_F32 ? fma_chain_id(dtype) : mma_sync_id(dtype, limits_.compute_capability / 10);
+uint64_t CudaBackend::numerics_id(int32_t num_heads, int32_t head_dim, int32_t dtype) const noexcept {
+  if (dtype == IC_DTYPE_F32) return fma_chain_id(dtype);
+  if (has_wgmma_scores(limits_.compute_capability, num_heads, head_dim, dtype)) return wgmma_id(dtype);
+  return mma_sync_id(dtype, limits_.compute_capability / 10);
 }
 
 double CudaBackend::error_bound(int32_t num_heads, int32_t head_dim, int32_t dtype) const noexcept {
-  return dtype == IC_DTYPE_F32 ? fma_chain_error_bound(num_heads, head_dim) : mma_sync_error_bound(num_heads, head_dim);
+  if (dtype == IC_DTYPE_F32) return fma_chain_error_bound(num_heads, head_dim);
+  if (has_wgmma_scores(limits_.compute_capability, num_heads, head_dim, dtype)) {
+    return wgmma_e4m3_error_bound(num_heads, head_dim);
+  }
+  return mma_sync_error_bound(num_heads, head_dim);
 }
 
 void *CudaBackend::allocate(size_t bytes) noexcept {

@@ -25,7 +25,7 @@ class CudaBackend final : public Backend {
   uint32_t indexer_dtypes() const noexcept override;
   uint32_t attention_dtypes() const noexcept override;
   int32_t max_k() const noexcept override;
-  uint64_t numerics_id(int32_t dtype) const noexcept override;
+  uint64_t numerics_id(int32_t num_heads, int32_t head_dim, int32_t dtype) const noexcept override;
   double error_bound(int32_t num_heads, int32_t head_dim, int32_t dtype) const noexcept override;
 
   void *allocate(size_t bytes) noexcept override;

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/dtype.h"
+#include "core/numerics.h"
 #include "indexcache.h"
 #include "kernels/indexer/launch.h"
 #include "kernels/topk/launch.h"
@@ -55,6 +56,10 @@ SelectionOut slice(const SelectionOut &out, int64_t first) {
 
 cudaError_t launch_scores(const ScoresParams &params, const LaunchLimits &limits, cudaStream_t stream) {
   if (params.query.dtype == IC_DTYPE_F32) return launch_scores_f32(params, limits, stream);
+  const QueryView &query = params.query;
+  if (has_wgmma_scores(limits.compute_capability, query.num_heads, query.head_dim, query.dtype)) {
+    return launch_scores_sm90(params, limits, stream);
+  }
   return launch_scores_mma(params, limits, stream);
 }
 

@@ -14,6 +14,7 @@ TEST(Numerics, IdsArePinned) {
   EXPECT_EQ(fma_chain_id(IC_DTYPE_F16), 0x4943000101000102u);
   EXPECT_EQ(fma_chain_id(IC_DTYPE_BF16), 0x4943000101000103u);
   EXPECT_EQ(fma_chain_id(IC_DTYPE_E4M3), 0x4943000101000104u);
+  EXPECT_EQ(wgmma_id(IC_DTYPE_E4M3), 0x4943000102090304u);
 }
 
 TEST(Numerics, EveryFieldTellsIdsApart) {

@@ -61,7 +61,7 @@ TEST(CudaBackend, CapsMatchTheBackend) {
 }
 
 TEST(CudaBackend, HasTheCpusNumerics) {
-  EXPECT_EQ(cuda_backend().numerics_id(IC_DTYPE_F32), cpu_backend().numerics_id(IC_DTYPE_F32));
+  EXPECT_EQ(cuda_backend().numerics_id(64, 128, IC_DTYPE_F32), cpu_backend().numerics_id(64, 128, IC_DTYPE_F32));
   EXPECT_EQ(cuda_backend().error_bound(64, 128, IC_DTYPE_F32), cpu_backend().error_bound(64, 128, IC_DTYPE_F32));
 }
 

@@ -38,9 +38,12 @@ class CapturedGraph {
   CapturedGraph &operator=(const CapturedGraph &) = delete;
 
   void replay() {
-    IC_REQUIRE_CUDA(cudaGraphLaunch(graph_, stream_.get()));
+    launch();
     stream_.wait();
   }
+
+  void launch() { IC_REQUIRE_CUDA(cudaGraphLaunch(graph_, stream_.get())); }
+  cudaStream_t stream() const { return stream_.get(); }
 
  private:
   TestStream stream_;

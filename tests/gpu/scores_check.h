@@ -23,9 +23,14 @@ struct ExactScore {
   bool certain;      // false: fp32 may overflow in some orders and not in others
 };
 
+inline double score_error_bound(const ScoresShape &shape) {
+  return cuda_backend().error_bound(shape.num_heads, shape.head_dim, shape.dtype);
+}
+
 inline ExactScore exact_score(const ScoresProblem &problem, int32_t r, const ScoresProblem::Key &key) {
   constexpr double kLimit = 3e38;
   const ScoresShape &shape = problem.shape();
+  const double doubt = 1e-4 + score_error_bound(shape);  // of a sum's magnitude: it may be 0, or of either sign
   const auto dim = static_cast<size_t>(shape.head_dim);
   const auto size = static_cast<size_t>(problem.element());
   std::vector<double> k(dim);
@@ -51,23 +56,17 @@ inline ExactScore exact_score(const ScoresProblem &problem, int32_t r, const Sco
     }
     if (finite > kLimit) exact.certain = false;
     // An fp32 dot product this close to 0 may be 0, which an infinite weight makes a NaN.
-    if (!std::isfinite(w) && std::isfinite(dot) && std::fabs(dot) <= dot_magnitude * 1e-4 + 1e-36)
-      exact.certain = false;
+    if (!std::isfinite(w) && std::isfinite(dot) && std::fabs(dot) <= dot_magnitude * doubt + 1e-36) exact.certain = false;
   }
   const double sum_magnitude = exact.magnitude;
   if (sum_magnitude > kLimit) exact.certain = false;
-  if (!std::isfinite(key.scale) && std::fabs(exact.value) <= sum_magnitude * 1e-4 + 1e-36) exact.certain = false;
+  if (!std::isfinite(key.scale) && std::fabs(exact.value) <= sum_magnitude * doubt + 1e-36) exact.certain = false;
   exact.value *= key.scale;
   exact.magnitude *= std::fabs(key.scale);
   exact.slack = exact.slack * std::fabs(key.scale) + 1e-36;
   if (std::isfinite(exact.value) && exact.magnitude > kLimit) exact.certain = false;
   if (std::isnan(exact.value)) exact.value = -std::numeric_limits<double>::infinity();
   return exact;
-}
-
-inline double score_error_bound(const ScoresShape &shape) {
-  return shape.dtype == IC_DTYPE_F32 ? fma_chain_error_bound(shape.num_heads, shape.head_dim)
-                                     : mma_sync_error_bound(shape.num_heads, shape.head_dim);
 }
 
 class ScoresCheck {

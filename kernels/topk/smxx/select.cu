@@ -353,7 +353,7 @@ cudaError_t load(const void *kernel) {
 
 }  // namespace
 
-cudaError_t load_select() {
+cudaError_t load_select_portable() {
   const cudaError_t error = load(reinterpret_cast<const void *>(select_kernel));
   return error != cudaSuccess ? error : load(reinterpret_cast<const void *>(join_kernel));
 }
@@ -365,7 +365,7 @@ size_t select_workspace_bytes(int32_t max_rows, int32_t max_end, int32_t k, cons
   return rounded(segments * 4) + 2 * rounded(segments * static_cast<size_t>(k) * 4);
 }
 
-cudaError_t launch_select(const SelectRowsParams &params, const LaunchLimits &limits, cudaStream_t stream) {
+cudaError_t launch_select_portable(const SelectRowsParams &params, const LaunchLimits &limits, cudaStream_t stream) {
   if (params.rows.count <= 0) return cudaSuccess;
   Plan plan = {};
   plan.splits = plan_splits(params.rows.count, params.rows.max_key_end, limits);

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// Clusters of thread blocks (sm_90): rank, barrier, and the other blocks' shared memory.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+namespace ic::cuda::ptx {
+
+__device__ inline uint32_t cluster_rank() {
+  uint32_t rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+
+/// All threads of all blocks; releases what they wrote to shared memory, whoever owns it.
+__device__ inline void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+__device__ inline void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+
+/// The address of the same variable in the block of this rank.
+__device__ inline uint32_t cluster_address(uint32_t shared_address, uint32_t rank) {
+  uint32_t address;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared_address), "r"(rank));
+  return address;
+}
+
+__device__ inline uint32_t cluster_load(uint32_t address) {
+  uint32_t value;
+  asm volatile("ld.shared::cluster.u32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
+  return value;
+}
+__device__ inline uint2 cluster_load_pair(uint32_t address) {
+  uint2 value;
+  asm volatile("ld.shared::cluster.v2.u32 {%0, %1}, [%2];" : "=r"(value.x), "=r"(value.y) : "r"(address) : "memory");
+  return value;
+}
+
+/// Stores and counters, in the own block (kRemote = false: its plain shared address) or in another.
+template <bool kRemote>
+__device__ inline void shared_store_pair(uint32_t address, uint32_t x, uint32_t y) {
+  if constexpr (kRemote) {
+    asm volatile("st.shared::cluster.v2.u32 [%0], {%1, %2};" ::"r"(address), "r"(x), "r"(y) : "memory");
+  } else {
+    asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(address), "r"(x), "r"(y) : "memory");
+  }
+}
+
+/// Written out because the compiler surrounds atomicAdd with a vote of the warp.
+template <bool kRemote>
+__device__ inline uint32_t shared_fetch_add(uint32_t address, uint32_t value) {
+  uint32_t old;
+  if constexpr (kRemote) {
+    asm volatile("atom.relaxed.cluster.shared::cluster.add.u32 %0, [%1], %2;"
+                 : "=r"(old)
+                 : "r"(address), "r"(value)
+                 : "memory");
+  } else {
+    asm volatile("atom.relaxed.cta.shared.add.u32 %0, [%1], %2;" : "=r"(old) : "r"(address), "r"(value) : "memory");
+  }
+  return old;
+}
+
+template <bool kRemote>
+__device__ inline void shared_increment(uint32_t address) {
+  if constexpr (kRemote) {
+    asm volatile("red.relaxed.cluster.shared::cluster.add.u32 [%0], 1;" ::"r"(address) : "memory");
+  } else {
+    asm volatile("red.relaxed.cta.shared.add.u32 [%0], 1;" ::"r"(address) : "memory");
+  }
+}
+
+}  // namespace ic::cuda::ptx
+
+#endif

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which kernel selects: host code only.
+#include <cuda_runtime.h>
+
+#include "kernels/policy/sm90.h"
+#include "kernels/topk/launch.h"
+
+namespace ic::cuda {
+
+cudaError_t load_select() {
+  const cudaError_t error = load_select_portable();
+  if (error != cudaSuccess) return error;
+  int device = 0, major = 0, minor = 0;
+  for (const cudaError_t one :
+       {cudaGetDevice(&device), cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device)}) {
+    if (one != cudaSuccess) return one;
+  }
+  return 10 * major + minor == 90 ? load_select_sm90() : cudaSuccess;
+}
+
+cudaError_t launch_select(const SelectRowsParams &params, const LaunchLimits &limits, cudaStream_t stream) {
+  if (params.rows.count <= 0) return cudaSuccess;
+  const sm90::SelectVariant variant = sm90::select_variant(params.rows.count, params.rows.max_key_end, params.out.k);
+  if (select_sm90_fits(params, limits, variant)) return launch_select_sm90(params, limits, variant, stream);
+  return launch_select_portable(params, limits, stream);
+}
+
+}  // namespace ic::cuda
