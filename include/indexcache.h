@@ -1585,9 +1585,9 @@ typedef struct ic_search_desc {
 #define IC_SEARCH_DESC_INIT {sizeof(ic_search_desc), 0, 0, NULL, NULL, 0, 0, 0, 0, 0, NULL, 0, 0, 0, NULL, 0}
 
 /** Starts a search, or resumes one.
- *  @errors IC_ERROR_INVALID_ARGUMENT (a number; a field that belongs to another strategy; start makes a layer Shared
- * that must stay Full), IC_ERROR_OUT_OF_RANGE (a layer of keep_full, an entry of similarity), IC_ERROR_PARSE (a letter
- * of start; the journal, with the number of its line), IC_ERROR_SCHEDULE_INVALID (start makes the first layer Shared),
+ *  @errors IC_ERROR_INVALID_ARGUMENT (a number, a layer of keep_full, an entry of similarity; a field that belongs to
+ * another strategy; start makes a layer Shared that must stay Full), IC_ERROR_PARSE (a letter of start; the journal,
+ * with the number of its line), IC_ERROR_SCHEDULE_INVALID (start makes the first layer Shared),
  * IC_ERROR_JOURNAL (the journal belongs to another desc; the message names the first field that differs),
  * IC_ERROR_UNSUPPORTED (a journal of a later format)
  *  @since 0.1 */
@@ -1630,8 +1630,8 @@ IC_API ic_status ic_search_candidate_pattern(const ic_search *search, int64_t id
  *  @errors IC_ERROR_INVALID_ARGUMENT (loss is not finite; no such id yet), IC_ERROR_ALREADY_TOLD @since 0.1 */
 IC_API ic_status ic_search_tell(ic_search *search, int64_t id, double loss);
 
-/** Says that a candidate cannot be evaluated: it competes no longer. Its layer is tried again in later steps, unless it
- * is in keep_full. Rejecting the baseline ends the search. Again changes nothing.
+/** Says that a candidate cannot be evaluated: it competes no longer. Its layer is tried again in later steps; one that
+ * must never share belongs into keep_full. Rejecting the baseline ends the search. Again changes nothing.
  *  @errors IC_ERROR_INVALID_ARGUMENT (no such id yet), IC_ERROR_ALREADY_TOLD (a loss) @since 0.1 */
 IC_API ic_status ic_search_reject(ic_search *search, int64_t id);
 
@@ -1644,7 +1644,7 @@ IC_API ic_status ic_search_release(ic_search *search, int64_t id);
 #define IC_SEARCH_RUNNING 1
 /** num_full is reached. */
 #define IC_SEARCH_DONE 2
-/** Every next step would be above the loss budget. */
+/** No next step is within the loss budget. */
 #define IC_SEARCH_BUDGET 3
 /** All candidates of a step (of the last one, when not greedy), or the baseline, have been rejected. */
 #define IC_SEARCH_EXHAUSTED 4

@@ -439,7 +439,7 @@ const (
 	// NumFull is reached.
 	SearchDone SearchState = 2
 
-	// Every next step would be above the loss budget.
+	// No next step is within the loss budget.
 	SearchBudget SearchState = 3
 
 	// All candidates of a step (of the last one, when not greedy), or the baseline, have been rejected.

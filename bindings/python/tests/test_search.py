@@ -71,6 +71,7 @@ def test_greedy_is_algorithm_1(workers: int) -> None:
             assert search.info.state == SearchState.DONE
             assert [(s.layer, s.loss, s.pattern) for s in search.steps] == greedy(9, 3, loss)
             assert [s.index for s in search.steps] == list(range(6))
+            assert [search.candidate_pattern(s.id) for s in search.steps] == [s.pattern for s in search.steps]
             assert [s.num_full for s in search.steps] == [8, 7, 6, 5, 4, 3]
             assert search.accepted == search.steps[-1].pattern
             assert search.info.num_evaluated == search.info.num_planned == 8 + 7 + 6 + 5 + 4 + 3

@@ -50,6 +50,8 @@ class SearchStep:
     """Full layers afterwards"""
     pattern: str
     """F and S, one letter per layer, afterwards"""
+    id: int
+    """The candidate that was accepted"""
 
 
 class Search(Handle):
@@ -173,7 +175,7 @@ class Search(Handle):
             for index in range(self.info.num_steps):
                 check(lib.ic_search_get_step(self._raw, index, ctypes.byref(raw)))
                 pattern = text_of(lib.ic_search_step_pattern, self._raw, index)
-                steps.append(SearchStep(index, raw.layer, raw.loss, raw.num_full, pattern))
+                steps.append(SearchStep(index, raw.layer, raw.loss, raw.num_full, pattern, raw.id))
         return steps
 
     @property

@@ -327,7 +327,7 @@ class SearchState(IntEnum):
     DONE = 2
     """num_full is reached."""
     BUDGET = 3
-    """Every next step would be above the loss budget."""
+    """No next step is within the loss budget."""
     EXHAUSTED = 4
     """All candidates of a step (of the last one, when not greedy), or the baseline, have been rejected."""
 

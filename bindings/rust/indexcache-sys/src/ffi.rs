@@ -327,7 +327,7 @@ pub const IC_SEARCH_RUNNING: i32 = 1;
 /// num_full is reached.
 pub const IC_SEARCH_DONE: i32 = 2;
 
-/// Every next step would be above the loss budget.
+/// No next step is within the loss budget.
 pub const IC_SEARCH_BUDGET: i32 = 3;
 
 /// All candidates of a step (of the last one, when not greedy), or the baseline, have been rejected.
@@ -2278,12 +2278,11 @@ extern "C" {
 
     /// Starts a search, or resumes one.
     ///
-    /// Errors: [`IC_ERROR_INVALID_ARGUMENT`] (a number; a field that belongs to another strategy; start makes a
-    /// layer Shared that must stay Full), [`IC_ERROR_OUT_OF_RANGE`] (a layer of keep_full, an entry of similarity),
-    /// [`IC_ERROR_PARSE`] (a letter of start; the journal, with the number of its line),
-    /// [`IC_ERROR_SCHEDULE_INVALID`] (start makes the first layer Shared), [`IC_ERROR_JOURNAL`] (the journal
-    /// belongs to another desc; the message names the first field that differs), [`IC_ERROR_UNSUPPORTED`] (a
-    /// journal of a later format)
+    /// Errors: [`IC_ERROR_INVALID_ARGUMENT`] (a number, a layer of keep_full, an entry of similarity; a field that
+    /// belongs to another strategy; start makes a layer Shared that must stay Full), [`IC_ERROR_PARSE`] (a letter
+    /// of start; the journal, with the number of its line), [`IC_ERROR_SCHEDULE_INVALID`] (start makes the first
+    /// layer Shared), [`IC_ERROR_JOURNAL`] (the journal belongs to another desc; the message names the first field
+    /// that differs), [`IC_ERROR_UNSUPPORTED`] (a journal of a later format)
     pub fn ic_search_create(desc: *const ic_search_desc, out: *mut *mut ic_search) -> ic_status;
 
     /// Ends a search.
@@ -2304,8 +2303,9 @@ extern "C" {
     /// Errors: [`IC_ERROR_INVALID_ARGUMENT`] (loss is not finite; no such id yet), [`IC_ERROR_ALREADY_TOLD`]
     pub fn ic_search_tell(search: *mut ic_search, id: i64, loss: f64) -> ic_status;
 
-    /// Says that a candidate cannot be evaluated: it competes no longer. Its layer is tried again in later steps,
-    /// unless it is in keep_full. Rejecting the baseline ends the search. Again changes nothing.
+    /// Says that a candidate cannot be evaluated: it competes no longer. Its layer is tried again in later steps;
+    /// one that must never share belongs into keep_full. Rejecting the baseline ends the search. Again changes
+    /// nothing.
     ///
     /// Errors: [`IC_ERROR_INVALID_ARGUMENT`] (no such id yet), [`IC_ERROR_ALREADY_TOLD`] (a loss)
     pub fn ic_search_reject(search: *mut ic_search, id: i64) -> ic_status;

@@ -360,7 +360,7 @@ family! {
         RUNNING = IC_SEARCH_RUNNING,
         /// num_full is reached.
         DONE = IC_SEARCH_DONE,
-        /// Every next step would be above the loss budget.
+        /// No next step is within the loss budget.
         BUDGET = IC_SEARCH_BUDGET,
         /// All candidates of a step (of the last one, when not greedy), or the baseline, have been rejected.
         EXHAUSTED = IC_SEARCH_EXHAUSTED,
