@@ -235,7 +235,7 @@ def heatmap(
 
     known = [v for i, row in enumerate(values) for j, v in enumerate(row) if v is not None and i != j]
     low = min(known, default=0.0)
-    low = max(0.0, int(low * 10) / 10)
+    low = int(min(max(low, 0.0), 0.9) * 10) / 10
     for i, row in enumerate(values):
         for j, value in enumerate(row):
             px, py = left + j * cell, top + i * cell
