@@ -1537,9 +1537,9 @@ typedef struct ic_search_desc {
 #define IC_SEARCH_DESC_INIT {sizeof(ic_search_desc), 0, 0, NULL, NULL, 0, 0, 0, 0, 0, NULL, 0, 0, 0, NULL, 0}
 
 /** Starts a search, or resumes one.
- *  @errors IC_ERROR_INVALID_ARGUMENT (a number; a field that belongs to another strategy; start makes a layer Shared
- * that must stay Full), IC_ERROR_OUT_OF_RANGE (a layer of keep_full, an entry of similarity), IC_ERROR_PARSE (a letter
- * of start; the journal, with the number of its line), IC_ERROR_SCHEDULE_INVALID (start makes the first layer Shared),
+ *  @errors IC_ERROR_INVALID_ARGUMENT (a number, a layer of keep_full, an entry of similarity; a field that belongs to
+ * another strategy; start makes a layer Shared that must stay Full), IC_ERROR_PARSE (a letter of start; the journal,
+ * with the number of its line), IC_ERROR_SCHEDULE_INVALID (start makes the first layer Shared),
  * IC_ERROR_JOURNAL (the journal belongs to another desc; the message names the first field that differs),
  * IC_ERROR_UNSUPPORTED (a journal of a later format)
  *  @since 0.1 */

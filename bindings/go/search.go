@@ -43,9 +43,9 @@ func (s *Search) text(run func(raw *C.ic_search, buffer *C.char, size *C.size_t)
 
 // NewSearch starts a search, or resumes one from its journal.
 //
-// Errors: [ErrInvalidArgument], [ErrOutOfRange] (a layer of KeepFull, an entry of Similarity), [ErrParse] (a letter of
-// Start; the journal, with the number of its line), [ErrScheduleInvalid] (Start makes the first layer Shared),
-// [ErrJournal] (the journal belongs to another search), [ErrUnsupported] (a journal of a later format).
+// Errors: [ErrInvalidArgument], [ErrParse] (a letter of Start; the journal, with the number of its line),
+// [ErrScheduleInvalid] (Start makes the first layer Shared), [ErrJournal] (the journal belongs to another search),
+// [ErrUnsupported] (a journal of a later format).
 func NewSearch(desc *SearchDesc) (*Search, error) {
 	a := newArena(false)
 	defer a.end()

@@ -74,7 +74,8 @@ class Planner {
     for (size_t i = 0; i < request_.keep_full.size(); ++i) {
       const int32_t layer = request_.keep_full[i];
       if (layer < 0 || layer >= request_.num_layers) {
-        fail(IC_ERROR_OUT_OF_RANGE, "desc->keep_full[%zu] is %d; allowed: 0 to %d", i, layer, request_.num_layers - 1);
+        fail(IC_ERROR_INVALID_ARGUMENT, "desc->keep_full[%zu] is %d; allowed: 0 to %d", i, layer,
+             request_.num_layers - 1);
       }
       hold(layer, "desc->keep_full names it");
     }
@@ -133,7 +134,7 @@ class Planner {
       for (size_t j = 0; j < i; ++j) {
         const double entry = request_.similarity[i * layers + j];
         if (!(std::abs(entry) <= kMaxSimilarity)) {
-          fail(IC_ERROR_OUT_OF_RANGE, "desc->similarity[%zu, %zu] is %g; allowed: %g to %g", i, j, entry,
+          fail(IC_ERROR_INVALID_ARGUMENT, "desc->similarity[%zu, %zu] is %g; allowed: %g to %g", i, j, entry,
                -kMaxSimilarity, kMaxSimilarity);
         }
       }

@@ -135,7 +135,7 @@ TEST_F(BadInputSearch, Start) {
 TEST_F(BadInputSearch, KeepFull) {
   for (const int32_t layer : {-1, 6, INT32_MAX, INT32_MIN}) {
     const std::string named = "desc->keep_full[1] is " + std::to_string(layer);
-    EXPECT_TRUE(refuses(problem, IC_ERROR_OUT_OF_RANGE, {named.c_str(), "0 to 5"}, [&] {
+    EXPECT_TRUE(refuses(problem, IC_ERROR_INVALID_ARGUMENT, {named.c_str(), "0 to 5"}, [&] {
       problem.keep_full[1] = layer;
       return problem.call_search_create();
     }));
@@ -156,7 +156,7 @@ TEST_F(BadInputSearch, Similarity) {
     }));
   }
   for (const double entry : {std::nan(""), kInfinity, -kInfinity, 1.1e300, -1.1e300}) {
-    EXPECT_TRUE(refuses(problem, IC_ERROR_OUT_OF_RANGE, {"desc->similarity[5, 2] is ", "-1e+300 to 1e+300"}, [&] {
+    EXPECT_TRUE(refuses(problem, IC_ERROR_INVALID_ARGUMENT, {"desc->similarity[5, 2] is ", "-1e+300 to 1e+300"}, [&] {
       problem.similarity[5 * 6 + 2] = entry;
       return problem.call_search_create();
     }));

@@ -145,7 +145,6 @@ TEST(SearchVectors, Refused) {
   const std::map<std::string, ic_status> statuses = {{"IC_ERROR_INVALID_ARGUMENT", IC_ERROR_INVALID_ARGUMENT},
                                                      {"IC_ERROR_PARSE", IC_ERROR_PARSE},
                                                      {"IC_ERROR_SCHEDULE_INVALID", IC_ERROR_SCHEDULE_INVALID},
-                                                     {"IC_ERROR_OUT_OF_RANGE", IC_ERROR_OUT_OF_RANGE},
                                                      {"IC_ERROR_JOURNAL", IC_ERROR_JOURNAL}};
   for (const Json &wrong : vectors()["refused"]) {
     const Desc desc(wrong["desc"]);

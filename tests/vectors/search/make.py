@@ -251,7 +251,7 @@ def refused() -> list[dict]:
             ({"num_layers": 0, "strategy": "IC_STRATEGY_GREEDY"}, "IC_ERROR_INVALID_ARGUMENT", "num_layers is 0"),
             (greedy_desc | {"start": "FFXF"}, "IC_ERROR_PARSE", "'X' at layer 2"),
             (greedy_desc | {"start": "SFFF"}, "IC_ERROR_SCHEDULE_INVALID", "layer 0 Shared"),
-            (greedy_desc | {"keep_full": [1, 4]}, "IC_ERROR_OUT_OF_RANGE", "keep_full[1] is 4"),
+            (greedy_desc | {"keep_full": [1, 4]}, "IC_ERROR_INVALID_ARGUMENT", "keep_full[1] is 4"),
             (greedy_desc | {"num_samples": 3}, "IC_ERROR_INVALID_ARGUMENT", "num_samples is 3"),
             (greedy_desc | {"loss_budget": -0.5}, "IC_ERROR_INVALID_ARGUMENT", "loss_budget is -0.5"),
             (greedy_desc | {"journal": "{}\n"}, "IC_ERROR_PARSE", "journal line 1"),

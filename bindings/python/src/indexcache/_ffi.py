@@ -1761,7 +1761,7 @@ class Functions:
 
     Starts a search, or resumes one.
 
-    Errors: IC_ERROR_INVALID_ARGUMENT (a number; a field that belongs to another strategy; start makes a layer Shared that must stay Full), IC_ERROR_OUT_OF_RANGE (a layer of keep_full, an entry of similarity), IC_ERROR_PARSE (a letter of start; the journal, with the number of its line), IC_ERROR_SCHEDULE_INVALID (start makes the first layer Shared), IC_ERROR_JOURNAL (the journal belongs to another desc; the message names the first field that differs), IC_ERROR_UNSUPPORTED (a journal of a later format)
+    Errors: IC_ERROR_INVALID_ARGUMENT (a number, a layer of keep_full, an entry of similarity; a field that belongs to another strategy; start makes a layer Shared that must stay Full), IC_ERROR_PARSE (a letter of start; the journal, with the number of its line), IC_ERROR_SCHEDULE_INVALID (start makes the first layer Shared), IC_ERROR_JOURNAL (the journal belongs to another desc; the message names the first field that differs), IC_ERROR_UNSUPPORTED (a journal of a later format)
     """
     ic_search_destroy: Callable[..., None]
     """void ic_search_destroy(ic_search *search)

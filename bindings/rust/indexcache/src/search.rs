@@ -30,9 +30,9 @@ impl Search {
     /// Starts a search, or resumes one from its journal.
     ///
     /// # Errors
-    /// [`Status::INVALID_ARGUMENT`](crate::Status::INVALID_ARGUMENT), [`OUT_OF_RANGE`](crate::Status::OUT_OF_RANGE),
-    /// [`PARSE`](crate::Status::PARSE), [`SCHEDULE_INVALID`](crate::Status::SCHEDULE_INVALID),
-    /// [`JOURNAL`](crate::Status::JOURNAL), [`UNSUPPORTED`](crate::Status::UNSUPPORTED).
+    /// [`Status::INVALID_ARGUMENT`](crate::Status::INVALID_ARGUMENT), [`PARSE`](crate::Status::PARSE),
+    /// [`SCHEDULE_INVALID`](crate::Status::SCHEDULE_INVALID), [`JOURNAL`](crate::Status::JOURNAL),
+    /// [`UNSUPPORTED`](crate::Status::UNSUPPORTED).
     pub fn new(desc: &SearchDesc<'_>) -> Result<Self> {
         // SAFETY: a complete desc, whose texts and lists have the lengths that it says and live during the call.
         let raw = create(|out| unsafe { ffi::ic_search_create(desc.as_raw(), out) })?;
