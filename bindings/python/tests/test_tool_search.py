@@ -6,13 +6,16 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 from indexcache.tool.engine import Engine
 from indexcache.tool.plan import load_plan
 from indexcache.tool.protocol import EngineError, Evaluate, Loss, Reject
@@ -424,3 +427,28 @@ def test_plugin_of_a_package(tmp_path: Path) -> None:
     paths = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
     done = run("search", "--plugin", "far:3", "--quiet", env=os.environ | {"PYTHONPATH": paths})
     assert done.status == 0 and "FSS" in done.out and "closed" in done.out
+
+
+def test_a_half_written_answer_is_cut_off(tmp_path: Path) -> None:
+    """Before anything is appended: a line that is glued to half of another is lost."""
+    options = ["--strategy", "similarity_dp", "--num-full", 3, "--journal", tmp_path / "j", "--json"]
+    (tmp_path / "j.answers").write_text('{"type":"simil')
+    first = run("search", "--engine", PYTHON_ENGINE, *options).json()
+    again = run("search", "--engine", PYTHON_ENGINE, *options)
+    assert again.json() == first and "asking" not in again.err
+    assert [json.loads(line)["type"] for line in (tmp_path / "j.answers").read_text().splitlines()] == [
+        "similarity", "ready", "loss", "loss"
+    ]  # fmt: skip
+
+
+def test_the_engine_of_the_protocols_page(tmp_path: Path) -> None:
+    """What the page shows is what works, with a function that a reader would have to write."""
+    page = (ROOT / "docs" / "search-protocol.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "engine.py").write_text(f"def mean_loss_of_the_calibration_set(p): return p.count('S')\n{program}")
+    engine = f"{sys.executable} {tmp_path / 'engine.py'}"
+    plan = run("search", "--engine", engine, "--num-full", 14, "--json").json()
+    assert plan["engine"] == "mine" and plan["steps"][-1]["pattern"] == "FSS" + "F" * 13
+    for message in re.findall(r"```json\n(.*?)```", page, re.DOTALL):
+        for line in message.splitlines():
+            assert json.loads(line)["type"] in ("ready", "loss", "reject", "overlap", "similarity", "error")

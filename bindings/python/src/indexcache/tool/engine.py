@@ -56,7 +56,9 @@ class Engine(Protocol):
         """[l][j], j < l: how alike layer l's attention output with its own indices is to that with layer j's."""
 
     def close(self) -> None:
-        """Ends it. Called once, also after an EngineError."""
+        """Ends it, also after an EngineError. May be called again, and, when a search with several engines is interrupted,
+        while evaluate() runs in another thread, which is then to end soon.
+        """
 
 
 class Channel(Protocol):

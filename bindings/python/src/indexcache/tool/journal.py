@@ -37,6 +37,8 @@ class Journal:
             except BlockingIOError:
                 raise InputError(f"{path}: another search is writing this journal") from None
             self._answers = self._open(answers_path(self.path))
+            whole = answers_path(self.path).read_bytes().rfind(b"\n") + 1
+            os.ftruncate(self._answers, whole)  # a killed process may have left a half-written line
             self.content = self.path.read_bytes()
             self.answers = read_answers(self.path)
         except OSError as error:
@@ -52,27 +54,27 @@ class Journal:
         return descriptor
 
     def resume(self, valid_bytes: int) -> None:
-        """Cuts off what a killed process has left half written."""
+        """Cuts off what a killed process has left half written; the search knows where."""
         os.ftruncate(self._journal, valid_bytes)
-        kept = answers_path(self.path).read_bytes()
-        os.ftruncate(self._answers, kept.rfind(b"\n") + 1)
 
     def append(self, journal: bytes) -> None:
-        _write(self._journal, journal)
+        self._write(self._journal, journal)
 
     def append_answer(self, message: Mapping[str, Any]) -> None:
         """Before the journal's own line: what the journal has, this has too."""
-        _write(self._answers, line(message).encode())
+        self._write(self._answers, line(message).encode())
+
+    def _write(self, descriptor: int, data: bytes) -> None:
+        try:
+            while data:
+                data = data[os.write(descriptor, data) :]
+            os.fsync(descriptor)
+        except OSError as error:
+            raise InputError(f"{self.path}: the journal cannot be written: {error.strerror}") from None
 
     def close(self) -> None:
         while self._files:
             os.close(self._files.pop())
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]
-    os.fsync(descriptor)
 
 
 class Answers:

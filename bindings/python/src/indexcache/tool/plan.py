@@ -166,15 +166,21 @@ def save_plan(path: str | os.PathLike[str], plan: Plan) -> None:
 
 
 def replace_file(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a file beside its place and then moves it there."""
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    """Writes a file beside its place and then moves it there; what is no file, such as /dev/stdout, is written to."""
     try:
-        beside.write_text(text)
-        beside.replace(path)
+        if os.path.exists(path) and not os.path.isfile(path):
+            with open(path, "w") as device:
+                device.write(text)
+            return
+        target = Path(path).resolve()  # where a link points to, so that the link stays
+        beside = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            beside.write_text(text)
+            beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)
     except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written: {error}") from None
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def groups(pattern: str) -> list[range]:
