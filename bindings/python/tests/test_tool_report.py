@@ -114,7 +114,7 @@ def test_curve() -> None:
 
 def test_increase_has_room_for_none() -> None:
     svg = plot.curve([GREEDY], increase=True)
-    assert {"On the lowest line:", "no increase", "loss added by sharing (nats/byte)"} <= set(texts(svg))
+    assert {"\u2264 0", "1", "loss added by sharing (nats/byte)"} <= set(texts(svg))
     with pytest.raises(InputError, match="with every layer Full"):
         plot.curve([RANDOM], increase=True)
     with pytest.raises(InputError, match="no plan has a value 'speed'"):
@@ -160,6 +160,19 @@ def test_pictures_of_models_of_any_depth(layers: int) -> None:
         assert 300 < width < 6000 and 100 < height < 6000
         for node in root.iter(f"{SVG}text"):
             assert 0 <= float(node.get("x", -1)) <= width and 0 <= float(node.get("y", -1)) <= height
+
+
+@pytest.mark.parametrize(
+    "losses", [(1e308, -1.7e308), (5e-324, 0.0), (1.0, 1.0 + 2**-52), (-3.0, -2.0), (1e300, 1e-300)]
+)
+def test_pictures_of_any_numbers(losses: tuple[float, float]) -> None:
+    steps = (Step(3, "FFF", losses[0]), Step(2, "FSF", losses[1]), Step(1, "FSS", losses[0]))
+    for plan in (Plan("greedy", steps, baseline_loss=losses[0]), Plan("greedy", steps, baseline_loss=losses[1])):
+        for svg in pictures(Report("t", [plan])).values():
+            coordinates = [
+                n.get("points", "") + n.get("cx", "0") + n.get("cy", "0") for n in ElementTree.fromstring(svg).iter()
+            ]
+            assert not re.search("nan|inf|e", "".join(coordinates))
 
 
 class _Page(HTMLParser):

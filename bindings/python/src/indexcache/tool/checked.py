@@ -29,6 +29,14 @@ def kind_of(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def is_finite(value: float) -> bool:
+    """Also of integers that no float can hold, which JSON allows."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def check_pattern(text: str, where: str, num_layers: int = 0) -> str:
     """A text of the letters F and S, of num_layers letters when that is given."""
     for position, letter in enumerate(text):
@@ -92,7 +100,7 @@ class Reader:
         value = self._get(name, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             self.refuse(name, "a number")
-        if not math.isfinite(value):
+        if not is_finite(value):
             self.refuse(name, "a finite number")
         return float(value)
 
@@ -114,7 +122,7 @@ class Reader:
         inner = Reader(self.mapping(name), f"{self.where}: {name}")
         found = {}
         for key, value in inner.data.items():
-            if value is None or (isinstance(value, float) and not math.isfinite(value)):
+            if value is None or (isinstance(value, (int, float)) and not is_finite(value)):
                 continue
             found[key] = inner.number(key)
         return found
@@ -143,7 +151,7 @@ class Reader:
                     raise InputError(
                         f"{self.where}: {name}[{index}][{column}] is {kind_of(entry)}; it must be a number or null"
                     )
-            rows.append(tuple(None if x is None or not math.isfinite(x) else float(x) for x in row))
+            rows.append(tuple(None if x is None or not is_finite(x) else float(x) for x in row))
         return tuple(rows)
 
 

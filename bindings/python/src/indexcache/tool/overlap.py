@@ -13,6 +13,8 @@ from .checked import InputError, Reader, read_text
 FORMAT = "indexcache-overlap"
 VERSION = 1
 
+ROUNDING = 1e-3  # by which a mean of shares may be off
+
 Matrix = tuple[tuple[float | None, ...], ...]
 
 
@@ -62,6 +64,11 @@ class Overlap:
             pattern=reader.text("pattern", ""),
             engine=reader.text("engine", ""),
         )
+        for name, matrix in result.matrices().items():
+            for i, row in enumerate(matrix):
+                for j, value in enumerate(row):
+                    if value is not None and not -ROUNDING <= value <= 1 + ROUNDING:
+                        raise InputError(f"{where}: {name}[{i}][{j}] is {value:g}; it must be a share, 0 to 1")
         if not result.matrices():
             raise InputError(f"{where}: none of recall, jaccard and mass is given; at least one must be")
         return result

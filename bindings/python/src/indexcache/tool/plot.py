@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from .checked import InputError, check_pattern
@@ -46,7 +46,7 @@ def curve(
     unit = next((plan.loss_unit for plan, _ in lines if plan.loss_unit), "") if value == "loss" else ""
     shown = _increases(lines, value, base) if increase and base is not None else _values(lines, value)
 
-    legend_width = 46 + max(text_width(plan.name, 13) for plan, _ in lines)
+    legend_width = 58 + max(text_width(plan.name, 13) for plan, _ in lines)
     legend_width = max(legend_width, 190)
     width, height = 640 + legend_width, 430.0
     left, right, top, bottom = 84.0, width - legend_width - 14, 54.0, height - 58
@@ -73,6 +73,9 @@ def curve(
     else:
         y_scale = Scale.around([*numbers, *([budget] if budget is not None else [])], bottom, top)
 
+    if increase and any(y <= 0 for y in numbers):  # they get a line of their own below the logarithms
+        y_scale = replace(y_scale, low=y_scale.low / 3)
+        draw.text(left - 8, bottom + 4, "\u2264 0", "quiet", size=12, anchor="end")
     ticks = y_scale.ticks()
     for tick in ticks:
         draw.line(left, y_scale.at(tick), right, y_scale.at(tick), "grid")
@@ -118,9 +121,6 @@ def curve(
         middle = legend_y - 4.5
         draw.line(legend_x, middle, legend_x + 26, middle, "alarm", stroke_width=1.4, stroke_dasharray="6 4")
         draw.text(legend_x + 34, legend_y, f"budget: {budget - (0 if increase else base or 0):+.4g}", size=13)
-    if increase and any(y <= y_scale.low for y in numbers):
-        draw.text(legend_x, bottom, "On the lowest line:", "quiet", size=11)
-        draw.text(legend_x, bottom + 14, "no increase", "quiet", size=11)
     return draw.svg(standalone=standalone)
 
 
@@ -235,7 +235,7 @@ def heatmap(
 
     known = [v for i, row in enumerate(values) for j, v in enumerate(row) if v is not None and i != j]
     low = min(known, default=0.0)
-    low = max(0.0, int(low * 10) / 10)
+    low = int(min(max(low, 0.0), 0.9) * 10) / 10
     for i, row in enumerate(values):
         for j, value in enumerate(row):
             px, py = left + j * cell, top + i * cell

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .checked import InputError, Reader, kind_of
+from .checked import InputError, Reader, is_finite, kind_of
 from .overlap import Matrix, Overlap
 
 PROTOCOL = 1
@@ -99,7 +98,7 @@ class Conversation:
             return None
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise EngineError(f"{self.name} sent a line that is not JSON ({error}): {_short(text)}") from None
         kind = data.get("type")
         if not isinstance(kind, str):
@@ -131,7 +130,7 @@ class Conversation:
         if reader.data["type"] == "reject":
             return Reject(reader.text("reason", ""))
         value = reader.data.get("loss")
-        if value is None and "loss" in reader.data or isinstance(value, float) and not math.isfinite(value):
+        if value is None and "loss" in reader.data or isinstance(value, (int, float)) and not is_finite(value):
             self.note("finite", f"a loss is {kind_of(value)}; such patterns count as rejected")
             return Reject(f"the loss is {kind_of(value)}")
         seconds = reader.optional_number("seconds")

@@ -6,6 +6,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+_LARGEST = 1e150  # what is beyond lies at the border: its differences have no float
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -32,9 +34,10 @@ class Scale:
     @staticmethod
     def around(values: list[float], begin: float, end: float, *, log: bool = False) -> Scale:
         """A scale that has room for all values, with a little space at both ends."""
-        low, high = min(values), max(values)
+        low, high = (max(-_LARGEST, min(end, _LARGEST)) for end in (min(values), max(values)))
         if log:
-            return Scale(10 ** math.floor(math.log10(low) + 1e-9), max(high * 1.3, low * 10), begin, end, True)
+            low, high = max(low, 1 / _LARGEST), max(high, 1 / _LARGEST)
+            return Scale(10.0 ** math.floor(math.log10(low) + 1e-9), max(high * 1.3, low * 10), begin, end, True)
         if high - low <= 1e-9 * max(abs(high), 1.0):  # all equal
             low, high = low - max(abs(low) * 0.05, 1e-6), high + max(abs(high) * 0.05, 1e-6)
         space = (high - low) * 0.05
