@@ -56,7 +56,8 @@ inline ExactScore exact_score(const ScoresProblem &problem, int32_t r, const Sco
     }
     if (finite > kLimit) exact.certain = false;
     // An fp32 dot product this close to 0 may be 0, which an infinite weight makes a NaN.
-    if (!std::isfinite(w) && std::isfinite(dot) && std::fabs(dot) <= dot_magnitude * doubt + 1e-36) exact.certain = false;
+    if (!std::isfinite(w) && std::isfinite(dot) && std::fabs(dot) <= dot_magnitude * doubt + 1e-36)
+      exact.certain = false;
   }
   const double sum_magnitude = exact.magnitude;
   if (sum_magnitude > kLimit) exact.certain = false;
