@@ -89,6 +89,15 @@ def test_workers_find_the_same() -> None:
     assert trajectory(plan) == greedy_by_hand() and plan["evaluations"] == EVALUATIONS
 
 
+def test_workers_start_at_the_same_time() -> None:
+    """Loading a model can take minutes."""
+    begin = time.monotonic()
+    done = run(
+        "search", "--engine", f"sh -c 'sleep 2; exec {PYTHON_ENGINE}'", "--workers", 4, "--num-full", 9, "--json"
+    )
+    assert done.json()["steps"][-1]["layer"] == 9 and time.monotonic() - begin < 6
+
+
 def test_strategies() -> None:
     def found(*options: object) -> Any:
         return run("search", "--engine", PYTHON_ENGINE, "--json", "--strategy", *options).json()
@@ -340,6 +349,7 @@ def test_bad_answers(answer: str, message: str, tmp_path: Path) -> None:
         (["--engine", PYTHON_ENGINE, "--loss-budget", "-1"], "loss_budget is -1; it must be 0 or more"),
         (["--engine", PYTHON_ENGINE, "--plan", "/no/such/folder/plan"], "there is no such folder"),
         (["--engine", PYTHON_ENGINE, "--journal", "/no/such/folder/j"], "cannot be used as a journal"),
+        (["--plan", "same", "--journal", "./same", "--engine", PYTHON_ENGINE], "--plan and --journal are both same"),
         (["--engine", PYTHON_ENGINE, "--similarity", "/no/such/file"], "/no/such/file: cannot be read"),
         (["--strategy", "gready"], "invalid choice: 'gready'"),
     ],
