@@ -14,8 +14,10 @@
 namespace ic::cuda {
 namespace {
 
-/// Scores of one chunk. At least one row of 2^24 keys; large enough that a chunk keeps the chip busy.
-constexpr int64_t kMatrixBytes = int64_t{256} << 20;
+/// Scores of one chunk. At least one row of 2^24 keys; three rows of 200K keys per processor, which is what the
+/// selection of long rows has at a time.
+constexpr int64_t kMatrixBytes = int64_t{320} << 20;
+constexpr int32_t kRowsPerProcessor = 3;
 
 /// Columns of the matrix; rows start on 256 bytes.
 int64_t row_columns(int32_t max_key_end) { return (int64_t{std::max(max_key_end, 1)} + 63) / 64 * 64; }
@@ -24,6 +26,13 @@ int64_t row_columns(int32_t max_key_end) { return (int64_t{std::max(max_key_end,
 /// smaller call need more.
 int64_t matrix_bytes(int32_t max_rows, int32_t max_key_end) {
   return std::min(std::max(max_rows, 1) * row_columns(max_key_end) * 4, kMatrixBytes);
+}
+
+/// Rows of a chunk: whole waves of the selection, where there is room for one.
+int32_t chunk_rows_of(int32_t rows, int64_t columns, const LaunchLimits &limits) {
+  const auto fit = static_cast<int32_t>(std::min<int64_t>(rows, kMatrixBytes / (columns * 4)));
+  const int32_t wave = kRowsPerProcessor * limits.num_processors;
+  return fit < rows && fit > wave ? fit - fit % wave : fit;
 }
 
 /// Rows [first, first + count) of a view.
@@ -72,7 +81,7 @@ cudaError_t launch_score_select(const ScoreSelectParams &params, const LaunchLim
   if (params.rows.count <= 0) return cudaSuccess;
   const int32_t max_key_end = params.rows.max_key_end;
   const int64_t columns = row_columns(max_key_end);
-  const auto chunk_rows = static_cast<int32_t>(std::min<int64_t>(params.rows.count, kMatrixBytes / (columns * 4)));
+  const int32_t chunk_rows = chunk_rows_of(params.rows.count, columns, limits);
   const int64_t matrix_size = matrix_bytes(params.rows.count, max_key_end);
   auto *matrix = static_cast<float *>(params.workspace);
   for (int32_t first = 0; first < params.rows.count; first += chunk_rows) {
