@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// For rows whose window was wrong, and for rows too short to be sampled: histograms of the whole part, as many as it
+// takes, straight from memory. Exact for any data, and rare. Called by all threads of all blocks of a row.
+#pragma once
+
+#include "kernels/topk/sm90/bins.cuh"
+#include "kernels/topk/smxx/order_key.cuh"
+
+namespace ic::cuda {
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+__device__ inline void cluster_barrier() {
+  ptx::cluster_arrive();
+  ptx::cluster_wait();
+}
+
+/// A window inside `range` that holds the k-th of the row and no more entries than the list, or a single key. Fewer
+/// than k keys: the lowest one. Fewer than k keys are above the range.
+template <class S>
+__device__ __noinline__ Window narrow_window(const float *scores, Span part, int32_t k, bool nan_is_absent,
+                                             Window range) {
+  BlockWords &words = block_words<S>();
+  const int tid = static_cast<int>(threadIdx.x);
+  for (;;) {
+    __syncthreads();
+    if (tid == 0) words.num_above = 0;
+    __syncthreads();
+    const uint32_t span = range.high - range.low;
+    const int shift = bin_shift(span);
+    uint32_t above = 0;
+#pragma unroll 8
+    for (int32_t i = part.begin + tid; i < part.end; i += S::kThreads) {
+      const uint32_t key = order_key(scores[i], nan_is_absent);
+      if (key > range.high) ++above;
+      if (key - range.low <= span) atomicAdd(bins<S>() + ((key - range.low) >> shift), 1u);
+    }
+    above = __reduce_add_sync(kWarp, above);
+    if (lane_id() == 0 && above > 0) atomicAdd(&words.num_above, above);
+    __syncthreads();
+    above = words.num_above;
+    if constexpr (S::kCluster > 1) {  // every block adds up the bins of all
+      constexpr int kOwn = kBins / S::kThreads;
+      cluster_barrier();
+      uint32_t sums[kOwn] = {};
+      above = 0;
+#pragma unroll 1
+      for (uint32_t b = 0; b < S::kCluster; ++b) {
+        const uint32_t theirs = ptx::cluster_address(shared_address(bins<S>()), b);
+#pragma unroll
+        for (int i = 0; i < kOwn; ++i) {
+          sums[i] += ptx::cluster_load(theirs + 4 * static_cast<uint32_t>(i * S::kThreads + tid));
+        }
+        above += ptx::cluster_load(ptx::cluster_address(shared_address(&words.num_above), b));
+      }
+      cluster_barrier();
+#pragma unroll
+      for (int i = 0; i < kOwn; ++i) bins<S>()[i * S::kThreads + tid] = sums[i];
+      __syncthreads();
+    }
+    Bin found[1];
+    find_bins<S>({k - static_cast<int32_t>(above)}, found);
+    if (found[0].index < 0) return {kKeyOfMinusInfinity, kKeyOfMinusInfinity, true};
+    const uint32_t edge = range.low + (static_cast<uint32_t>(found[0].index) << shift);
+    range = {edge, min(range.high - edge, (1u << shift) - 1) + edge, false};
+    range.ties = range.low == range.high;
+    if (range.ties || found[0].count <= S::kCapacity) return range;
+  }
+}
+
+/// What streaming leaves behind, straight from memory: bits, list or ties, and the counts. A window of narrow_window.
+template <class S>
+__device__ __noinline__ void list_window(const float *scores, Span part, uint32_t *tie_bits, bool nan_is_absent,
+                                         Window window) {
+  BlockWords &words = block_words<S>();
+  __syncthreads();
+  if (threadIdx.x == 0) words.num_above = words.num_listed = words.num_ties = 0;
+  __syncthreads();
+  const int32_t num_words = part.num_words();
+  uint32_t num_above = 0;
+  uint32_t num_in = 0;
+#pragma unroll 4
+  for (int32_t word = warp_id(); word < num_words; word += S::kWarps) {
+    const int32_t column = part.base + 32 * word + lane_id();
+    uint32_t key = kAbsentKey;
+    if (column >= part.begin && column < part.end) key = order_key(scores[column], nan_is_absent);
+    const uint32_t above = __ballot_sync(kWarp, key > window.high);
+    const bool is_in = key >= window.low && key <= window.high;
+    const uint32_t in = __ballot_sync(kWarp, is_in);  // all ties, or none
+    num_above += static_cast<uint32_t>(__popc(above));
+    num_in += static_cast<uint32_t>(__popc(in));
+    uint32_t at = 0;
+    if (lane_id() == 0) {
+      column_bits<S>()[word] = __brev(above);
+      if (window.ties) {
+        tie_bits[word] = __brev(in);
+      } else if (in != 0) {
+        at = ptx::shared_fetch_add<false>(shared_address(&words.num_listed), static_cast<uint32_t>(__popc(in)));
+      }
+    }
+    if (!window.ties && in != 0) {
+      at = __shfl_sync(kWarp, at, 0) + static_cast<uint32_t>(__popc(in & ((1u << lane_id()) - 1)));
+      if (is_in) candidates<S>()[at] = make_uint2(key, static_cast<uint32_t>(column));
+    }
+  }
+  if (lane_id() == 0 && num_above > 0) atomicAdd(&words.num_above, num_above);
+  if (lane_id() == 0 && num_in > 0 && window.ties) atomicAdd(&words.num_ties, num_in);
+}
+
+#endif
+
+}  // namespace ic::cuda
