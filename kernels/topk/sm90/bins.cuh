@@ -15,16 +15,19 @@ struct Bin {
 };
 
 /// How far keys in [low, low + span] are shifted to fall into the bins.
-__device__ inline int bin_shift(uint32_t span) { return max(0, 21 - __clz(static_cast<int>(span))); }
+template <class S>
+__device__ inline int bin_shift(uint32_t span) {
+  return max(0, 32 - S::kBinBits - __clz(static_cast<int>(span)));
+}
 
 /// The bins, from the top, that hold the entries of the ranks (1: the best); all bins become zero again. Two barriers;
 /// the caller has one before.
 template <class S, int kRanks>
 __device__ inline void find_bins(const int32_t (&ranks)[kRanks], Bin (&found)[kRanks]) {
-  constexpr int kOwn = kBins / S::kThreads;
+  constexpr int kOwn = S::kBins / S::kThreads;
   BlockWords &words = block_words<S>();
   const int tid = static_cast<int>(threadIdx.x);
-  const int first = kBins - (tid + 1) * kOwn;
+  const int first = S::kBins - (tid + 1) * kOwn;
   int32_t counts[kOwn];
   int32_t sum = 0;
 #pragma unroll

@@ -94,12 +94,18 @@ __device__ inline void append(uint32_t listed, const float *tile, int32_t first_
   const auto all = static_cast<uint32_t>(__shfl_sync(kWarp, inclusive, 31));
   at = __shfl_sync(kWarp, at, 31);
   if (at + all > static_cast<uint32_t>(capacity)) return;
-  uint2 *to = candidates<S>() + at + (inclusive - own);
-  while (listed != 0) {
-    const int column = 32 * lane_id() + __clz(static_cast<int>(listed));
-    listed &= ~(0x80000000u >> (column & 31));
-    *to++ = make_uint2(key_of(tile[column]), static_cast<uint32_t>(first_column + column));
+  int32_t to = static_cast<int32_t>(at) + inclusive - own;
+  const auto put = [&](int32_t place, int32_t column) {
+    candidates<S>()[place] = make_uint2(key_of(tile[column]), static_cast<uint32_t>(first_column + column));
+  };
+  for (uint32_t full = __ballot_sync(kWarp, own > kMostAlone); full != 0; full &= full - 1) {
+    const int lane = __ffs(static_cast<int>(full)) - 1;
+    const uint32_t word = __shfl_sync(kWarp, listed, lane);
+    const int32_t first = __shfl_sync(kWarp, to, lane);
+    if (has_bit(word, lane_id())) put(first + bits_in_front(word, lane_id()), 32 * lane + lane_id());
   }
+  if (own > kMostAlone) listed = 0;
+  while (listed != 0) put(to++, 32 * lane_id() + take_first_bit(&listed));
 }
 
 #endif

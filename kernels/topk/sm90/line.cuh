@@ -46,7 +46,7 @@ __device__ inline Line find_line(int32_t count, int32_t wanted, const Window &wi
 #pragma unroll 1
   for (;;) {
     const uint32_t span = high - low;
-    const int shift = bin_shift(span);
+    const int shift = bin_shift<S>(span);
     if (!ties) {
 #pragma unroll 4
       for (int32_t i = tid; i < count; i += S::kThreads) {

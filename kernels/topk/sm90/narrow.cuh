@@ -27,7 +27,7 @@ __device__ __noinline__ Window narrow_window(const float *scores, Span part, int
     if (tid == 0) words.num_above = 0;
     __syncthreads();
     const uint32_t span = range.high - range.low;
-    const int shift = bin_shift(span);
+    const int shift = bin_shift<S>(span);
     uint32_t above = 0;
 #pragma unroll 8
     for (int32_t i = part.begin + tid; i < part.end; i += S::kThreads) {
@@ -40,7 +40,7 @@ __device__ __noinline__ Window narrow_window(const float *scores, Span part, int
     __syncthreads();
     above = words.num_above;
     if constexpr (S::kCluster > 1) {  // every block adds up the bins of all
-      constexpr int kOwn = kBins / S::kThreads;
+      constexpr int kOwn = S::kBins / S::kThreads;
       cluster_barrier();
       uint32_t sums[kOwn] = {};
       above = 0;
@@ -76,7 +76,7 @@ __device__ __noinline__ void list_window(const float *scores, Span part, uint32_
   __syncthreads();
   if (threadIdx.x == 0) words.num_above = words.num_listed = words.num_ties = 0;
   __syncthreads();
-  const int32_t num_words = part.num_words();
+  const int32_t num_words = (part.num_words() + 31) / 32 * 32;  // of whole tiles
   uint32_t num_above = 0;
   uint32_t num_in = 0;
 #pragma unroll 4

@@ -19,12 +19,13 @@
 
 #include <algorithm>
 
+#include "indexcache.h"
 #include "kernels/policy/sm90.h"
 #include "kernels/topk/launch.h"
 #include "kernels/topk/sm90/compare.cuh"
 #include "kernels/topk/sm90/line.cuh"
 #include "kernels/topk/sm90/narrow.cuh"
-#include "kernels/topk/sm90/slots.cuh"
+#include "kernels/topk/sm90/slot.cuh"
 #include "kernels/topk/sm90/window.cuh"
 #include "kernels/topk/sm90/write.cuh"
 
@@ -33,13 +34,15 @@ namespace {
 
 using sm90::SelectVariant;
 
-/// threads, sample vectors, list, columns, cluster, blocks per processor
-using Small = SelectShape<256, 1, 2560, 16384, 1, 3>;
-using Medium = SelectShape<512, 1, 3072, 49152, 1, 2>;
-using Large = SelectShape<1024, 1, 6144, 262144, 1, 1>;
-using TwoBlocks = SelectShape<1024, 1, 6144, 131072, 2, 1>;
-using FourBlocks = SelectShape<512, 2, 6144, 65536, 4, 1>;
-using EightBlocks = SelectShape<512, 2, 6144, 32768, 8, 1>;
+/// threads, sample vectors, list, columns, cluster, blocks per processor, bins
+using Small = SelectShape<256, 1, 3072, 16384, 1, 3, 2048>;
+using Medium = SelectShape<512, 2, 3072, 49152, 1, 2, 2048>;
+using Long = SelectShape<512, 2, 3456, 132096, 1, 2, 1024>;
+using Longest = SelectShape<320, 3, 4608, 206848, 1, 2, 1280>;
+using OneBlock = SelectShape<512, 2, 6144, 262144, 1, 1, 2048>;
+using TwoBlocks = SelectShape<512, 2, 6144, 131072, 2, 1, 2048>;
+using FourBlocks = SelectShape<512, 2, 6144, 65536, 4, 1, 2048>;
+using EightBlocks = SelectShape<512, 2, 6144, 32768, 8, 1, 2048>;
 
 struct Plan {
   SamplePlan sample;
@@ -95,6 +98,7 @@ __device__ inline void gather_lists(int32_t rank) {
   const int32_t inclusive = warp_inclusive_sum(theirs);
   const int32_t start = inclusive - theirs;
   const int32_t others = __shfl_sync(kWarp, inclusive, S::kCluster - 1);
+#pragma unroll 4
   for (int32_t i = static_cast<int32_t>(threadIdx.x); i - lane_id() < others; i += S::kThreads) {
     int of = 0;  // the last block that starts at or before the entry
 #pragma unroll
@@ -119,33 +123,43 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
   const int32_t k = p.out.k;
   const bool nan_is_absent = p.nan_is_absent != 0;
 
-  Sample<S> sample;
-  const auto load_sample = [&](int32_t item) {
-    if (item >= p.rows.count) return;
-    const int32_t row = p.rows.count - 1 - item;
-    const Span span = row_span(p.rows, row);
-    if (is_streamed(p, span)) sample.load(p.scores + row * p.score_stride, span, plan.sample);
-  };
-  load_sample(first_item);
-  if (tid < S::kWarps) {
-    ptx::mbarrier_init(shared_address(&words.landed[tid]), 1);
-    ptx::mbarrier_init_fence();
-    ptx::fence_async();
-  }
-  for (int i = tid; i < kBins; i += S::kThreads) bins<S>()[i] = 0;
-  Slot<S> slot(p, first_item, item_step, rank);
+  // Rows are taken from the last on. The next row's range, first tiles and sample are asked for while a row is
+  // finished.
+  const auto row_of = [&](int32_t item) { return p.rows.count - 1 - item; };
+  RowWords row_words;
+  row_words.load(p.rows, row_of(first_item));
+  RowWords next_words;
+  next_words.load(p.rows, row_of(first_item + item_step));
+  if constexpr (S::kCluster > 1) ptx::cluster_arrive();
+  Slot<S> slot;
+  if (lane_id() == 0) slot.init();
+  for (int i = tid; i < S::kBins; i += S::kThreads) bins<S>()[i] = 0;
   __syncthreads();
-  slot.start();
-  if constexpr (S::kCluster > 1) cluster_barrier();  // all blocks run before one writes to another
+  Sample<S> sample;
+  const auto ask = [&](int32_t row, const Span &span) {
+    if (row < 0 || !is_streamed(p, span)) return;
+    const Span part = slice<S>(span, rank);
+    slot.ask(p, row, part, part.base + warp_id() * kTileColumns);
+  };
+  const auto load_sample = [&](int32_t row, const Span &span) {
+    if (row >= 0 && is_streamed(p, span)) sample.load(p.scores + row * p.score_stride, span, plan.sample);
+  };
+  Span next = row_words.span(p.rows);
+  load_sample(row_of(first_item), next);
+  ask(row_of(first_item), next);
+  if constexpr (S::kCluster > 1) ptx::cluster_wait();  // all blocks run before one writes to another
 
   for (int32_t item = first_item; item < p.rows.count; item += item_step) {
-    const int32_t row = p.rows.count - 1 - item;
-    const Span span = row_span(p.rows, row);
+    const int32_t row = row_of(item);
+    const Span span = next;
+    next = next_words.span(p.rows);
+    next_words.load(p.rows, row_of(item + 2 * item_step));
     const Span part = slice<S>(span, rank);
     const float *scores = p.scores + row * p.score_stride;
     if (span.count() <= 0 || (span.count() <= k && !nan_is_absent)) {
       if (rank == 0) write_all<S>(p, row, span);
-      load_sample(item + item_step);
+      ask(row_of(item + item_step), next);
+      load_sample(row_of(item + item_step), next);
       continue;
     }
     if (tid == 0) {
@@ -161,13 +175,11 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
       window = find_window<S>(sample, plan.sample, span.count(), k);
       const Bounds bounds(window, nan_is_absent);
       const int32_t capacity = list_capacity<S>(window, span);
-      const bool unsafe_end = Slot<S>::ends_unsafely(p, row, part.end);
       int32_t num_above = 0;
       int32_t num_ties = 0;
       for (int32_t column = part.base + warp_id() * kTileColumns; column < part.end; column += S::kTile) {
-        const int32_t columns = part.end - column;
-        const float *tile = slot.wait(scores, column, columns, unsafe_end);
-        const TileBits bits = compare_tile(tile, bounds, part.begin - column, columns);
+        const float *tile = slot.wait(p, row, part, column);
+        const TileBits bits = compare_tile(tile, bounds, part.begin - column, part.end - column);
         const int32_t word = (column - part.base) / 32 + lane_id();
         column_bits<S>()[word] = bits.above;
         num_above += __popc(bits.above);
@@ -176,13 +188,16 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
           num_ties += __popc(bits.ties);
         }
         append<S>(bits.listed, tile, column, capacity);
-        slot.release();
+        __syncwarp();
+        slot.ask(p, row, part, column + S::kTile);
       }
       num_above = __reduce_add_sync(kWarp, num_above);
       num_ties = __reduce_add_sync(kWarp, num_ties);
       if (lane_id() == 0 && num_above > 0) atomicAdd(&words.num_above, static_cast<uint32_t>(num_above));
       if (lane_id() == 0 && num_ties > 0) atomicAdd(&words.num_ties, static_cast<uint32_t>(num_ties));
     }
+    ask(row_of(item + item_step), next);
+    load_sample(row_of(item + item_step), next);
     Counts counts = exchange_counts<S>(rank);
     const bool too_many = counts.above > k;
     const bool too_few = counts.above + counts.listed + counts.ties < k && !window.has_bottom();
@@ -194,7 +209,6 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
       list_window<S>(scores, part, tie_bits<S>(window, span), nan_is_absent, window);
       counts = exchange_counts<S>(rank);
     }
-    load_sample(item + item_step);
 
     const int32_t from_list = min(k - counts.above, counts.listed);
     const int32_t from_ties = min(k - counts.above - from_list, counts.ties);
@@ -209,6 +223,7 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
       Line line = {0, 0xffffffffu};  // everything is above
       if (from_list < counts.listed) line = find_line<S>(counts.listed, from_list, window, span);
       int32_t in_front = 0;
+#pragma unroll 4
       for (int32_t i = tid; i < counts.listed; i += S::kThreads) {
         const uint2 entry = candidates<S>()[i];
         if (!is_above(entry, line)) continue;
@@ -264,17 +279,10 @@ bool fits(const SelectRowsParams &p, const LaunchLimits &limits) {
 }
 
 template <class S>
-SamplePlan sample_plan(const SelectRowsParams &p) {
-  constexpr int32_t kMost = S::kThreads * S::kSampleVectors;
-  // A long row among many: the sample is read in addition.
-  return {S::kCluster == 1 && p.rows.max_key_end > 65536 ? std::min(kMost, 512) : kMost, 4.0f};
-}
-
-template <class S>
 cudaError_t launch(const SelectRowsParams &params, const LaunchLimits &limits, cudaStream_t stream) {
   if (!fits<S>(params, limits)) return cudaErrorNotSupported;
   Plan plan;
-  plan.sample = sample_plan<S>(params);
+  plan.sample = {S::kStrata, 4.0f};
   plan.bulk_output = on_16_bytes(params.out.indices, params.out.index_stride);
   const int64_t resident = int64_t{limits.num_processors} * S::kBlocksPerProcessor;
   const int64_t blocks = std::min(int64_t{params.rows.count} * S::kCluster, resident);
@@ -301,8 +309,12 @@ cudaError_t with_shape(SelectVariant variant, Body &&body) {
       return body(Small());
     case SelectVariant::kMedium:
       return body(Medium());
-    case SelectVariant::kLarge:
-      return body(Large());
+    case SelectVariant::kLong:
+      return body(Long());
+    case SelectVariant::kLongest:
+      return body(Longest());
+    case SelectVariant::kOneBlock:
+      return body(OneBlock());
     case SelectVariant::kTwoBlocks:
       return body(TwoBlocks());
     case SelectVariant::kFourBlocks:
@@ -317,8 +329,8 @@ cudaError_t with_shape(SelectVariant variant, Body &&body) {
 }  // namespace
 
 cudaError_t load_select_sm90() {
-  for (cudaError_t (*load_one)() :
-       {load<Small>, load<Medium>, load<Large>, load<TwoBlocks>, load<FourBlocks>, load<EightBlocks>}) {
+  for (cudaError_t (*load_one)() : {load<Small>, load<Medium>, load<Long>, load<Longest>, load<OneBlock>,
+                                    load<TwoBlocks>, load<FourBlocks>, load<EightBlocks>}) {
     const cudaError_t error = load_one();
     if (error != cudaSuccess) return error;
   }

@@ -8,11 +8,9 @@
 
 #include "core/params.h"
 #include "kernels/ptx/cluster.cuh"
-#include "kernels/views/rows.cuh"
 
 namespace ic::cuda {
 
-constexpr int kBins = 2048;
 constexpr uint32_t kWarp = 0xffffffffu;
 constexpr int32_t kMostFew = 32;        // entries that are ranked by comparison
 constexpr int32_t kTileColumns = 1024;  // of a warp; 32 in a row of each thread
@@ -40,26 +38,32 @@ struct BlockWords {
 /// kCapacity_: entries of the list
 /// kColumns_: most columns of a block's part of a row
 /// kCluster_: blocks that share a row
-template <int kThreads_, int kSampleVectors_, int kCapacity_, int kColumns_, int kCluster_, int kBlocksPerProcessor_>
+/// kBins_: of its histogram
+template <int kThreads_, int kSampleVectors_, int kCapacity_, int kColumns_, int kCluster_, int kBlocksPerProcessor_,
+          int kBins_>
 struct SelectShape {
   static constexpr int kThreads = kThreads_;
   static constexpr int kWarps = kThreads / 32;
   static constexpr int kTile = kWarps * kTileColumns;  // of the block
   static constexpr int kSampleVectors = kSampleVectors_;
+  static constexpr int kStrata = kThreads * kSampleVectors;  // of the sample
   static constexpr int kCapacity = kCapacity_;
   static constexpr int kColumns = kColumns_;
   static constexpr int kCluster = kCluster_;
   static constexpr int kBlocksPerProcessor = kBlocksPerProcessor_;
+  static constexpr int kBins = kBins_;
+  static constexpr int kBinBits = kBins >= 2048 ? 11 : 10;  // of a key
 
   static constexpr uint32_t kBitsAt = kTile * 4;               // one per column: above the window
   static constexpr uint32_t kListAt = kBitsAt + kColumns / 8;  // (key, position) in the window, in no order
   static constexpr uint32_t kBinsAt = kListAt + kCapacity * 8;
-  static constexpr uint32_t kWordsAt = kBinsAt + kBins * 4;
+  static constexpr uint32_t kTotalsAt = kBinsAt + kBins * 4;  // bits of each tile
+  static constexpr uint32_t kWordsAt = (kTotalsAt + kColumns / kTileColumns * 4 + 15) / 16 * 16;
   static constexpr uint32_t kBytes = kWordsAt + sizeof(BlockWords);
 
   // The list's memory serves ties and the output row, too.
   static_assert(kColumns % 1024 == 0 && kColumns / 8 <= kCapacity * 8 && kMostK * 4 <= kCapacity * 8);
-  static_assert(kBins % (2 * kThreads) == 0 && kWarps <= 32 && kCluster <= 8);
+  static_assert(kBins % (2 * kThreads) == 0 && kBins >= 1024 && kWarps <= 32 && kCluster <= 8);
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -81,6 +85,11 @@ template <class S>
 __device__ inline int32_t *ranked() {
   return reinterpret_cast<int32_t *>(select_shared + S::kListAt);
 }
+/// Chosen columns of each tile.
+template <class S>
+__device__ inline uint32_t *tile_totals() {
+  return reinterpret_cast<uint32_t *>(select_shared + S::kTotalsAt);
+}
 /// Zero whenever nobody counts.
 template <class S>
 __device__ inline uint32_t *bins() {
@@ -101,6 +110,20 @@ __device__ inline int32_t warp_inclusive_sum(int32_t value) {
     if (lane_id() >= distance) value += other;
   }
   return value;
+}
+
+// ---- words of bits: the highest is the first column
+// ------------------------------------------------------------------
+
+/// A word with more bits is handled by its warp together, so that runs of bits do not leave lanes idle.
+constexpr int32_t kMostAlone = 8;
+
+__device__ inline bool has_bit(uint32_t word, int32_t i) { return (word & (0x80000000u >> i)) != 0; }
+__device__ inline int32_t bits_in_front(uint32_t word, int32_t i) { return __popc(word & ~(kWarp >> i)); }
+__device__ inline int32_t take_first_bit(uint32_t *word) {
+  const int32_t i = __clz(static_cast<int>(*word));
+  *word &= ~(0x80000000u >> i);
+  return i;
 }
 
 // ---- keys: scores as integers in the order of the selection --------------------------------------------------------
@@ -138,11 +161,28 @@ struct Span {
   __device__ int32_t num_words() const { return (end - base + 31) / 32; }  // of bits; nothing: 0 or less
 };
 
-__device__ inline Span row_span(const RowsView &rows, int32_t row) {
-  uint32_t fault = 0;
-  const RowRange range = row_range(rows, row, &fault);
-  return {range.begin & ~3, range.begin, range.end};
-}
+/// A row's range as the caller gave it: loaded a row ahead, because nothing hides such a load once copies are under
+/// way.
+class RowWords {
+ public:
+  __device__ void load(const RowsView &rows, int32_t row) {
+    if (row < 0) return;
+    end_ = rows.key_end[row];
+    if (rows.key_begin != nullptr) begin_ = rows.key_begin[row];
+    if (rows.seq != nullptr) seq_ = rows.seq[row];
+  }
+  /// As row_range(): an illegal row is empty.
+  __device__ Span span(const RowsView &rows) const {
+    const int32_t begin = max(begin_, 0);
+    if (end_ > rows.max_key_end || end_ <= begin || seq_ < 0 || seq_ >= rows.num_seqs) return {0, 0, 0};
+    return {begin & ~3, begin, end_};
+  }
+
+ private:
+  int32_t begin_ = 0;
+  int32_t end_ = 0;
+  int32_t seq_ = 0;
+};
 
 /// This block's part of a row.
 template <class S>

@@ -16,19 +16,18 @@ struct SamplePlan {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 template <class S>
-struct Sample {
-  float4 scores[S::kSampleVectors];
-
+class Sample {
+ public:
   /// One group in each stratum, at a place that depends on the length only. The row has at least seven columns.
   __device__ void load(const float *row_scores, const Span &row, const SamplePlan &plan) {
     const int32_t first = (row.begin + 3) & ~3;
     const auto vectors = static_cast<uint32_t>(row.end - first) / 4;
     const auto *from = reinterpret_cast<const float4 *>(row_scores + first);
     const auto strata = static_cast<uint32_t>(plan.strata);
+    strata_ = plan.strata;
 #pragma unroll
     for (int i = 0; i < S::kSampleVectors; ++i) {
-      const uint32_t s = static_cast<uint32_t>(i * S::kThreads) + threadIdx.x;
-      scores[i] = make_float4(-INFINITY, -INFINITY, -INFINITY, -INFINITY);
+      const uint32_t s = stratum(i);
       if (s < strata) {
         const uint32_t low = s * vectors / strata;
         const uint32_t high = (s + 1) * vectors / strata;
@@ -36,7 +35,7 @@ struct Sample {
         jitter = (jitter ^ (jitter >> 16)) * 0x7feb352du;
         jitter = (jitter ^ (jitter >> 15)) * 0x846ca68bu;
         jitter ^= jitter >> 16;
-        scores[i] = __ldg(from + low + __umulhi(jitter, high - low));
+        scores_[i] = __ldg(from + low + __umulhi(jitter, high - low));
       }
     }
   }
@@ -48,12 +47,19 @@ struct Sample {
     };
 #pragma unroll
     for (int i = 0; i < S::kSampleVectors; ++i) {
-      one(scores[i].x);
-      one(scores[i].y);
-      one(scores[i].z);
-      one(scores[i].w);
+      if (stratum(i) < static_cast<uint32_t>(strata_)) {
+        one(scores_[i].x);
+        one(scores_[i].y);
+        one(scores_[i].z);
+        one(scores_[i].w);
+      }
     }
   }
+
+ private:
+  __device__ static uint32_t stratum(int i) { return static_cast<uint32_t>(i * S::kThreads) + threadIdx.x; }
+  float4 scores_[S::kSampleVectors];
+  int32_t strata_ = 0;
 };
 
 /// Bins over the sample's scores, then, where scores crowd, over keys. Four barriers as a rule, no more than 16.
@@ -85,8 +91,8 @@ __device__ inline Window find_window(const Sample<S> &sample, const SamplePlan &
   block_range<S>(&from, &to);
   if (from > to) return {kKeyOfMinusInfinity, kKeyOfMinusInfinity, true};
   const float low = score_of(from);
-  const float scale = __fdividef(static_cast<float>(kBins), score_of(to) - low);  // may be 0 or inf
-  const auto bin_of = [&](float score) { return min(max(__float2int_rz((score - low) * scale), 0), kBins - 1); };
+  const float scale = __fdividef(static_cast<float>(S::kBins), score_of(to) - low);  // may be 0 or inf
+  const auto bin_of = [&](float score) { return min(max(__float2int_rz((score - low) * scale), 0), S::kBins - 1); };
   sample.for_each([&](float score) { atomicAdd(bins<S>() + bin_of(score), 1u); });
   __syncthreads();
   Bin found[2];
@@ -94,7 +100,7 @@ __device__ inline Window find_window(const Sample<S> &sample, const SamplePlan &
   if (found[0].index < 0) return {kKeyOfMinusInfinity, kKeyOfMinusInfinity, true};
   const auto edge = [&](int32_t bin) { return key_of(low + __fdividef(static_cast<float>(bin), scale)); };
   Window window;
-  window.high = open || found[0].index == kBins - 1 ? kKeyOfInfinity : edge(found[0].index + 1);
+  window.high = open || found[0].index == S::kBins - 1 ? kKeyOfInfinity : edge(found[0].index + 1);
   window.low = found[1].index <= 0 ? from : min(edge(found[1].index), window.high);
   window.ties = false;
   if (found[1].index < 0) return {kKeyOfMinusInfinity, window.high, true};
@@ -118,7 +124,7 @@ __device__ inline Window find_window(const Sample<S> &sample, const SamplePlan &
     if (from == to) return {from, ranks[0] > 0 && !open ? from : max(window.high, from), true};
     const uint32_t first = from;
     const uint32_t span = to - from;
-    const int shift = bin_shift(span);
+    const int shift = bin_shift<S>(span);
     sample.for_each([&](float score) {
       if (key_of(score) - first <= span) atomicAdd(bins<S>() + ((key_of(score) - first) >> shift), 1u);
     });

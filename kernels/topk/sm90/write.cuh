@@ -28,75 +28,73 @@ __device__ inline void write_all(const SelectRowsParams &p, int32_t row, const S
   if (threadIdx.x == 0) out.lengths[row] = count;
 }
 
-/// The sum of the values of the threads in front of this one. One barrier; of_warp is free.
-template <class S>
-__device__ inline int32_t sum_in_front(int32_t value, uint32_t *of_warp) {
-  const int32_t inclusive = warp_inclusive_sum(value);
-  if (lane_id() == 31) of_warp[warp_id()] = static_cast<uint32_t>(inclusive);
-  __syncthreads();
-  return static_cast<int32_t>(__reduce_add_sync(kWarp, lane_id() < warp_id() ? of_warp[lane_id()] : 0u)) + inclusive -
-         value;
-}
-
 /// This block's chosen columns. The first of them has place `start`.
-/// num_ties: so many of tie_bits are chosen too, the first ones
+/// num_ties: so many of `ties` are chosen too, the first ones
 /// rank: of the block in its cluster; count: of the whole row
 template <class S>
 __device__ inline void write_chosen(const SelectRowsParams &p, bool bulk_output, int32_t row, const Span &part,
                                     const uint32_t *ties, int32_t num_ties, int32_t start, int32_t rank,
                                     int32_t count) {
   const SelectionOut &out = p.out;
-  BlockWords &words = block_words<S>();
   const int tid = static_cast<int>(threadIdx.x);
   uint32_t *bits = column_bits<S>();
-  const int32_t num_words = max(part.num_words(), 0);
-  const int32_t each = ((num_words + S::kThreads - 1) / S::kThreads) | 1;  // odd: all banks work
-  const int32_t from = min(tid * each, num_words);
-  const int32_t to = min(from + each, num_words);
+  uint32_t *totals = tile_totals<S>();
+  const int32_t num_tiles = (part.num_words() + 31) / 32;
+  // What tiles have in front of a warp's tile `t`, added up from its last one on.
+  const auto in_front = [&](int32_t t) {
+    const int32_t other = t - 1 - lane_id();
+    const bool is_new = other >= 0 && (t < S::kWarps || lane_id() < S::kWarps);
+    return __reduce_add_sync(kWarp, is_new ? totals[other] : 0u);
+  };
   if (num_ties > 0) {  // uniform
-    int32_t own = 0;
-    for (int32_t w = from; w < to; ++w) own += __popc(ties[w]);
-    int32_t left = num_ties - sum_in_front<S>(own, words.of_warp_too);
-    for (int32_t w = from; w < to && left > 0; ++w) {
-      uint32_t chosen = ties[w];
-      for (int32_t more = __popc(chosen) - left; more > 0; --more) chosen &= chosen - 1;
-      left -= __popc(chosen);
-      bits[w] |= chosen;
+    for (int32_t t = warp_id(); t < num_tiles; t += S::kWarps) {
+      const uint32_t own = __reduce_add_sync(kWarp, static_cast<uint32_t>(__popc(ties[32 * t + lane_id()])));
+      if (lane_id() == 0) totals[t] = own;
     }
+    __syncthreads();
+    int32_t left = num_ties;
+    for (int32_t t = warp_id(); t < num_tiles; t += S::kWarps) {
+      left -= static_cast<int32_t>(in_front(t));
+      uint32_t chosen = ties[32 * t + lane_id()];
+      const int32_t own = __popc(chosen);
+      const int32_t mine = left - (warp_inclusive_sum(own) - own);
+      for (int32_t more = own - max(mine, 0); more > 0; --more) chosen &= chosen - 1;
+      bits[32 * t + lane_id()] |= chosen;
+    }
+    __syncthreads();
   }
-  int32_t own = 0;
-  for (int32_t w = from; w < to; ++w) own += __popc(bits[w]);
-  int32_t place = start + sum_in_front<S>(own, words.of_warp);
+  for (int32_t t = warp_id(); t < num_tiles; t += S::kWarps) {
+    const uint32_t own = __reduce_add_sync(kWarp, static_cast<uint32_t>(__popc(bits[32 * t + lane_id()])));
+    if (lane_id() == 0) totals[t] = own;
+  }
+  __syncthreads();
 
   const float *scores = p.scores + row * p.score_stride;
   int32_t *indices = out.indices + row * out.index_stride;
   float *out_scores = out.scores == nullptr ? nullptr : out.scores + row * out.index_stride;
-  const auto write = [&](int32_t at, int32_t column) {
+  const auto put = [&](int32_t place, int32_t column) {
     if constexpr (S::kCluster == 1) {
-      ranked<S>()[at] = column;
+      ranked<S>()[place] = column;
     } else {
-      indices[at] = column;
-      if (out_scores != nullptr) out_scores[at] = score_of_key(order_key(scores[column], false));
+      indices[place] = column;
+      if (out_scores != nullptr) out_scores[place] = score_of_key(order_key(scores[column], false));
     }
   };
-  for (int32_t w = from; w < to; ++w) {
-    // Each lane begins somewhere else, so that full words do not meet in one bank.
-    uint32_t rest = bits[w];
-    uint32_t now = rest & (kWarp >> lane_id());
-    rest ^= now;
-    const int32_t next = place + __popc(now) + __popc(rest);
-    int32_t at = place + __popc(rest);
-    while ((now | rest) != 0) {
-      if (now == 0) {
-        now = rest;
-        rest = 0;
-        at = place;
-      }
-      const int bit = __clz(static_cast<int>(now));
-      now &= ~(0x80000000u >> bit);
-      write(at++, part.base + 32 * w + bit);
+  for (int32_t t = warp_id(); t < num_tiles; t += S::kWarps) {
+    start += static_cast<int32_t>(in_front(t));
+    uint32_t word = bits[32 * t + lane_id()];
+    if (!__any_sync(kWarp, word != 0)) continue;
+    const int32_t own = __popc(word);
+    int32_t place = start + warp_inclusive_sum(own) - own;
+    const int32_t column = part.base + kTileColumns * t;
+    for (uint32_t full = __ballot_sync(kWarp, own > kMostAlone); full != 0; full &= full - 1) {
+      const int lane = __ffs(static_cast<int>(full)) - 1;
+      const uint32_t other = __shfl_sync(kWarp, word, lane);
+      const int32_t first = __shfl_sync(kWarp, place, lane);
+      if (has_bit(other, lane_id())) put(first + bits_in_front(other, lane_id()), column + 32 * lane + lane_id());
     }
-    place = next;
+    if (own > kMostAlone) word = 0;
+    while (word != 0) put(place++, column + 32 * lane_id() + take_first_bit(&word));
   }
   if constexpr (S::kCluster == 1) {
     for (int32_t i = count + tid; i < out.k_padded; i += S::kThreads) ranked<S>()[i] = -1;
