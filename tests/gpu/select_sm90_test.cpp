@@ -35,9 +35,11 @@ struct Variant {
 };
 
 constexpr Variant kVariants[] = {{SelectVariant::kSmall, "Small", 256, 8192, 16349, 1},
-                                 {SelectVariant::kMedium, "Medium", 512, 16384, 49117, 1},
-                                 {SelectVariant::kLarge, "Large", 1024, 32768, 262109, 1},
-                                 {SelectVariant::kTwoBlocks, "TwoBlocks", 1024, 65536, 262077, 2},
+                                 {SelectVariant::kMedium, "Medium", 1024, 16384, 49117, 1},
+                                 {SelectVariant::kLong, "Long", 1024, 16384, 132061, 1},
+                                 {SelectVariant::kLongest, "Longest", 960, 10240, 206813, 1},
+                                 {SelectVariant::kOneBlock, "OneBlock", 1024, 16384, 262109, 1},
+                                 {SelectVariant::kTwoBlocks, "TwoBlocks", 1024, 32768, 262077, 2},
                                  {SelectVariant::kFourBlocks, "FourBlocks", 1024, 65536, 262013, 4},
                                  {SelectVariant::kEightBlocks, "EightBlocks", 1024, 131072, 261885, 8}};
 
@@ -69,7 +71,7 @@ SelectRowsParams rows_params(const SelectParams &p, bool nan_is_absent) {
 }
 
 /// The sample of a row, made to lie: scores far above or below the others exactly where the kernel looks.
-void set_trap(const Variant &v, float *row, int32_t max_end, int32_t begin, int32_t end, float by) {
+void set_trap(const Variant &v, float *row, int32_t begin, int32_t end, float by) {
   const auto hash = [](uint32_t x) {
     x = (x ^ (x >> 16)) * 0x7feb352du;
     x = (x ^ (x >> 15)) * 0x846ca68bu;
@@ -77,7 +79,7 @@ void set_trap(const Variant &v, float *row, int32_t max_end, int32_t begin, int3
   };
   const int32_t first = (begin + 3) / 4 * 4;
   const auto vectors = static_cast<uint32_t>((end - first) / 4);
-  const auto strata = static_cast<uint32_t>(v.cluster == 1 && max_end > 65536 ? std::min(v.strata, 512) : v.strata);
+  const auto strata = static_cast<uint32_t>(v.strata);
   for (uint32_t s = 0; s < strata; ++s) {
     const uint32_t low = s * vectors / strata;
     const uint32_t high = (s + 1) * vectors / strata;
@@ -90,7 +92,7 @@ void set_trap(const Variant &v, float *row, int32_t max_end, int32_t begin, int3
 void fill_kind(const Variant &v, Kind kind, float *row, int32_t length, Draw *draw) {
   const bool trap = kind == Kind::kTrapHigh || kind == Kind::kTrapLow;
   fill_row(trap ? Kind::kGaussian : kind, row, length, draw);
-  if (trap && length > kLeastSampled) set_trap(v, row, length, 0, length, kind == Kind::kTrapHigh ? 100.0f : -100.0f);
+  if (trap && length > kLeastSampled) set_trap(v, row, 0, length, kind == Kind::kTrapHigh ? 100.0f : -100.0f);
 }
 
 /// Rows that start on 16 bytes, as the kernel wants them.
@@ -231,7 +233,7 @@ TEST_P(SelectSm90, RandomShapes) {
       m.begin[r] = draw(0, 1) == 0 ? 0 : draw(-2, max_end / 2);
       m.end[r] = draw(0, 9) == 0 ? draw(-1, max_end + 2) : draw(max_end / 2, max_end);
       if (draw(0, 3) == 0 && m.end[r] - m.begin[r] > kLeastSampled && m.begin[r] >= 0 && m.end[r] <= max_end) {
-        set_trap(GetParam(), m.scores.data() + static_cast<int64_t>(r) * m.stride, max_end, m.begin[r], m.end[r],
+        set_trap(GetParam(), m.scores.data() + static_cast<int64_t>(r) * m.stride, m.begin[r], m.end[r],
                  draw(0, 1) == 0 ? 50.0f : -50.0f);
       }
     }
