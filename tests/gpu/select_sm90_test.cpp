@@ -34,8 +34,8 @@ struct Variant {
   int32_t cluster;
 };
 
-constexpr Variant kVariants[] = {{SelectVariant::kSmall, "Small", 256, 8192, 16349, 1},
-                                 {SelectVariant::kMedium, "Medium", 1024, 16384, 49117, 1},
+constexpr Variant kVariants[] = {{SelectVariant::kSmall, "Small", 256, 8192, 9181, 1},
+                                 {SelectVariant::kMedium, "Medium", 768, 8192, 33757, 1},
                                  {SelectVariant::kLong, "Long", 1024, 16384, 132061, 1},
                                  {SelectVariant::kLongest, "Longest", 960, 10240, 206813, 1},
                                  {SelectVariant::kOneBlock, "OneBlock", 1024, 16384, 262109, 1},

@@ -96,7 +96,8 @@ __device__ inline void append(uint32_t listed, const float *tile, int32_t first_
   if (at + all > static_cast<uint32_t>(capacity)) return;
   int32_t to = static_cast<int32_t>(at) + inclusive - own;
   const auto put = [&](int32_t place, int32_t column) {
-    candidates<S>()[place] = make_uint2(key_of(tile[column]), static_cast<uint32_t>(first_column + column));
+    candidates<S>()[place] =
+        make_uint2(key_of(without_nan(tile[column])), static_cast<uint32_t>(first_column + column));
   };
   for (uint32_t full = __ballot_sync(kWarp, own > kMostAlone); full != 0; full &= full - 1) {
     const int lane = __ffs(static_cast<int>(full)) - 1;

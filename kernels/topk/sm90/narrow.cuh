@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/topk/sm90/bins.cuh"
+#include "kernels/topk/sm90/compare.cuh"
 #include "kernels/topk/smxx/order_key.cuh"
 
 namespace ic::cuda {
@@ -63,48 +64,52 @@ __device__ __noinline__ Window narrow_window(const float *scores, Span part, int
     if (found[0].index < 0) return {kKeyOfMinusInfinity, kKeyOfMinusInfinity, true};
     const uint32_t edge = range.low + (static_cast<uint32_t>(found[0].index) << shift);
     range = {edge, min(range.high - edge, (1u << shift) - 1) + edge, false};
-    range.ties = range.low == range.high;
-    if (range.ties || found[0].count <= S::kCapacity) return range;
+    range.ties = range.low == range.high || range.has_bottom();
+    if (range.low == range.high || found[0].count <= S::kLeastCapacity) return range;
   }
 }
 
-/// What streaming leaves behind, straight from memory: bits, list or ties, and the counts. A window of narrow_window.
+/// What streaming leaves behind, straight from memory: bits, list, ties and the counts.
 template <class S>
-__device__ __noinline__ void list_window(const float *scores, Span part, uint32_t *tie_bits, bool nan_is_absent,
-                                         Window window) {
+__device__ __noinline__ void list_window(const float *scores, Span part, uint32_t *tie_bits, int32_t capacity,
+                                         bool nan_is_absent, Window window) {
   BlockWords &words = block_words<S>();
   __syncthreads();
   if (threadIdx.x == 0) words.num_above = words.num_listed = words.num_ties = 0;
   __syncthreads();
-  const int32_t num_words = (part.num_words() + 31) / 32 * 32;  // of whole tiles
-  uint32_t num_above = 0;
-  uint32_t num_in = 0;
-#pragma unroll 4
-  for (int32_t word = warp_id(); word < num_words; word += S::kWarps) {
-    const int32_t column = part.base + 32 * word + lane_id();
-    uint32_t key = kAbsentKey;
-    if (column >= part.begin && column < part.end) key = order_key(scores[column], nan_is_absent);
-    const uint32_t above = __ballot_sync(kWarp, key > window.high);
-    const bool is_in = key >= window.low && key <= window.high;
-    const uint32_t in = __ballot_sync(kWarp, is_in);  // all ties, or none
-    num_above += static_cast<uint32_t>(__popc(above));
-    num_in += static_cast<uint32_t>(__popc(in));
-    uint32_t at = 0;
-    if (lane_id() == 0) {
-      column_bits<S>()[word] = __brev(above);
-      if (window.ties) {
-        tie_bits[word] = __brev(in);
-      } else if (in != 0) {
-        at = ptx::shared_fetch_add<false>(shared_address(&words.num_listed), static_cast<uint32_t>(__popc(in)));
+  const Bounds bounds(window, nan_is_absent);
+  int32_t num_above = 0;
+  int32_t num_ties = 0;
+  for (int32_t column = part.base + warp_id() * kTileColumns; column < part.end; column += S::kTile) {
+    TileBits bits = {0, 0, 0};
+    if (part.end - column >= kTileColumns) {
+      bits = compare_tile(scores + column, bounds, part.begin - column, kTileColumns);
+    } else {  // what lies behind the row may not be there
+      for (int32_t w = 0; w < 32; ++w) {
+        const int32_t at = column + 32 * w + lane_id();
+        uint32_t key = kAbsentKey;
+        if (at >= part.begin && at < part.end) key = order_key(scores[at], nan_is_absent);
+        const bool above = key > window.high;
+        const bool tie = window.ties && key == window.low;
+        const uint32_t all_above = __brev(__ballot_sync(kWarp, above));
+        const uint32_t all_ties = __brev(__ballot_sync(kWarp, tie));
+        const uint32_t all_listed = __brev(__ballot_sync(kWarp, key >= window.low && !above && !tie));
+        if (lane_id() == w) bits = {all_above, all_listed, all_ties};
       }
     }
-    if (!window.ties && in != 0) {
-      at = __shfl_sync(kWarp, at, 0) + static_cast<uint32_t>(__popc(in & ((1u << lane_id()) - 1)));
-      if (is_in) candidates<S>()[at] = make_uint2(key, static_cast<uint32_t>(column));
+    const int32_t word = (column - part.base) / 32 + lane_id();
+    column_bits<S>()[word] = bits.above;
+    num_above += __popc(bits.above);
+    if (window.ties) {
+      tie_bits[word] = bits.ties;
+      num_ties += __popc(bits.ties);
     }
+    append<S>(bits.listed, scores + column, column, capacity);
   }
-  if (lane_id() == 0 && num_above > 0) atomicAdd(&words.num_above, num_above);
-  if (lane_id() == 0 && num_in > 0 && window.ties) atomicAdd(&words.num_ties, num_in);
+  num_above = __reduce_add_sync(kWarp, num_above);
+  num_ties = __reduce_add_sync(kWarp, num_ties);
+  if (lane_id() == 0 && num_above > 0) atomicAdd(&words.num_above, static_cast<uint32_t>(num_above));
+  if (lane_id() == 0 && num_ties > 0) atomicAdd(&words.num_ties, static_cast<uint32_t>(num_ties));
 }
 
 #endif

@@ -21,11 +21,12 @@ struct BlockWords {
   uint64_t landed[32];  // mbarriers of the warps' slots
   uint32_t of_warp[32];
   uint32_t of_warp_too[32];
-  int32_t bin[2][3];    // which, entries above it, entries in it
+  int32_t bin[4][3];    // which, entries above it, entries in it
   uint32_t num_above;   // scores above the window in this block's part
   uint32_t num_listed;  // scores in the window
   uint32_t num_ties;    // scores of its lowest key, where these stay out of the list
   uint32_t num_few;
+  uint32_t spread;           // of the sample: differences between neighbours, squared
   uint32_t chosen_in_front;  // in the parts of blocks in front of this one
   uint2 of_block[8];         // (above, listed) of the cluster's blocks
   uint2 ties_of_block[8];    // (ties, 0)
@@ -49,6 +50,7 @@ struct SelectShape {
   static constexpr int kStrata = kThreads * kSampleVectors;  // of the sample
   static constexpr int kCapacity = kCapacity_;
   static constexpr int kColumns = kColumns_;
+  static constexpr int kLeastCapacity = kCapacity - kColumns / 64;  // beside ties
   static constexpr int kCluster = kCluster_;
   static constexpr int kBlocksPerProcessor = kBlocksPerProcessor_;
   static constexpr int kBins = kBins_;
@@ -57,13 +59,12 @@ struct SelectShape {
   static constexpr uint32_t kBitsAt = kTile * 4;               // one per column: above the window
   static constexpr uint32_t kListAt = kBitsAt + kColumns / 8;  // (key, position) in the window, in no order
   static constexpr uint32_t kBinsAt = kListAt + kCapacity * 8;
-  static constexpr uint32_t kTotalsAt = kBinsAt + kBins * 4;  // bits of each tile
-  static constexpr uint32_t kWordsAt = (kTotalsAt + kColumns / kTileColumns * 4 + 15) / 16 * 16;
+  static constexpr uint32_t kWordsAt = kBinsAt + kBins * 4;
   static constexpr uint32_t kBytes = kWordsAt + sizeof(BlockWords);
 
   // The list's memory serves ties and the output row, too.
   static_assert(kColumns % 1024 == 0 && kColumns / 8 <= kCapacity * 8 && kMostK * 4 <= kCapacity * 8);
-  static_assert(kBins % (2 * kThreads) == 0 && kBins >= 1024 && kWarps <= 32 && kCluster <= 8);
+  static_assert(kBins % (2 * kThreads) == 0 && kBins >= 1024 && kLeastCapacity > 0 && kWarps <= 32 && kCluster <= 8);
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -84,11 +85,6 @@ __device__ inline uint2 *candidates() {
 template <class S>
 __device__ inline int32_t *ranked() {
   return reinterpret_cast<int32_t *>(select_shared + S::kListAt);
-}
-/// Chosen columns of each tile.
-template <class S>
-__device__ inline uint32_t *tile_totals() {
-  return reinterpret_cast<uint32_t *>(select_shared + S::kTotalsAt);
 }
 /// Zero whenever nobody counts.
 template <class S>
@@ -116,7 +112,7 @@ __device__ inline int32_t warp_inclusive_sum(int32_t value) {
 // ------------------------------------------------------------------
 
 /// A word with more bits is handled by its warp together, so that runs of bits do not leave lanes idle.
-constexpr int32_t kMostAlone = 8;
+constexpr int32_t kMostAlone = 12;
 
 __device__ inline bool has_bit(uint32_t word, int32_t i) { return (word & (0x80000000u >> i)) != 0; }
 __device__ inline int32_t bits_in_front(uint32_t word, int32_t i) { return __popc(word & ~(kWarp >> i)); }

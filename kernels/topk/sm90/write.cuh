@@ -36,38 +36,35 @@ __device__ inline void write_chosen(const SelectRowsParams &p, bool bulk_output,
                                     const uint32_t *ties, int32_t num_ties, int32_t start, int32_t rank,
                                     int32_t count) {
   const SelectionOut &out = p.out;
+  BlockWords &words = block_words<S>();
   const int tid = static_cast<int>(threadIdx.x);
   uint32_t *bits = column_bits<S>();
-  uint32_t *totals = tile_totals<S>();
+  // Each warp has a run of tiles, each lane a word of each of them.
   const int32_t num_tiles = (part.num_words() + 31) / 32;
-  // What tiles have in front of a warp's tile `t`, added up from its last one on.
-  const auto in_front = [&](int32_t t) {
-    const int32_t other = t - 1 - lane_id();
-    const bool is_new = other >= 0 && (t < S::kWarps || lane_id() < S::kWarps);
-    return __reduce_add_sync(kWarp, is_new ? totals[other] : 0u);
+  const int32_t each = (num_tiles + S::kWarps - 1) / S::kWarps;
+  const int32_t first = min(warp_id() * each, num_tiles);
+  const int32_t last = min(first + each, num_tiles);
+  const auto in_front_of_warp = [&](const uint32_t *of, uint32_t *of_warp) {
+    int32_t own = 0;
+#pragma unroll 4
+    for (int32_t t = first; t < last; ++t) own += __popc(of[32 * t + lane_id()]);
+    own = __reduce_add_sync(kWarp, own);
+    if (lane_id() == 0) of_warp[warp_id()] = static_cast<uint32_t>(own);
+    __syncthreads();
+    return static_cast<int32_t>(__reduce_add_sync(kWarp, lane_id() < warp_id() ? of_warp[lane_id()] : 0u));
   };
   if (num_ties > 0) {  // uniform
-    for (int32_t t = warp_id(); t < num_tiles; t += S::kWarps) {
-      const uint32_t own = __reduce_add_sync(kWarp, static_cast<uint32_t>(__popc(ties[32 * t + lane_id()])));
-      if (lane_id() == 0) totals[t] = own;
-    }
-    __syncthreads();
-    int32_t left = num_ties;
-    for (int32_t t = warp_id(); t < num_tiles; t += S::kWarps) {
-      left -= static_cast<int32_t>(in_front(t));
+    int32_t left = num_ties - in_front_of_warp(ties, words.of_warp_too);
+    for (int32_t t = first; t < last; ++t) {
       uint32_t chosen = ties[32 * t + lane_id()];
       const int32_t own = __popc(chosen);
-      const int32_t mine = left - (warp_inclusive_sum(own) - own);
-      for (int32_t more = own - max(mine, 0); more > 0; --more) chosen &= chosen - 1;
+      const int32_t inclusive = warp_inclusive_sum(own);
+      for (int32_t more = own - max(left - (inclusive - own), 0); more > 0; --more) chosen &= chosen - 1;
       bits[32 * t + lane_id()] |= chosen;
+      left -= __shfl_sync(kWarp, inclusive, 31);
     }
-    __syncthreads();
   }
-  for (int32_t t = warp_id(); t < num_tiles; t += S::kWarps) {
-    const uint32_t own = __reduce_add_sync(kWarp, static_cast<uint32_t>(__popc(bits[32 * t + lane_id()])));
-    if (lane_id() == 0) totals[t] = own;
-  }
-  __syncthreads();
+  start += in_front_of_warp(bits, words.of_warp);
 
   const float *scores = p.scores + row * p.score_stride;
   int32_t *indices = out.indices + row * out.index_stride;
@@ -80,21 +77,30 @@ __device__ inline void write_chosen(const SelectRowsParams &p, bool bulk_output,
       if (out_scores != nullptr) out_scores[place] = score_of_key(order_key(scores[column], false));
     }
   };
-  for (int32_t t = warp_id(); t < num_tiles; t += S::kWarps) {
-    start += static_cast<int32_t>(in_front(t));
-    uint32_t word = bits[32 * t + lane_id()];
-    if (!__any_sync(kWarp, word != 0)) continue;
-    const int32_t own = __popc(word);
-    int32_t place = start + warp_inclusive_sum(own) - own;
+  for (int32_t t = first; t < last; t += 2) {  // two at a time hide each other's latencies
+    uint32_t word[2] = {bits[32 * t + lane_id()], t + 1 < last ? bits[32 * t + 32 + lane_id()] : 0u};
+    const int32_t own[2] = {__popc(word[0]), __popc(word[1])};
+    const int32_t inclusive = warp_inclusive_sum(own[0] | own[1] << 16);
+    const int32_t all = __shfl_sync(kWarp, inclusive, 31);
+    int32_t place[2] = {start + (inclusive & 0xffff) - own[0], start + (all & 0xffff) + (inclusive >> 16) - own[1]};
+    start += (all & 0xffff) + (all >> 16);
     const int32_t column = part.base + kTileColumns * t;
-    for (uint32_t full = __ballot_sync(kWarp, own > kMostAlone); full != 0; full &= full - 1) {
-      const int lane = __ffs(static_cast<int>(full)) - 1;
-      const uint32_t other = __shfl_sync(kWarp, word, lane);
-      const int32_t first = __shfl_sync(kWarp, place, lane);
-      if (has_bit(other, lane_id())) put(first + bits_in_front(other, lane_id()), column + 32 * lane + lane_id());
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      for (uint32_t full = __ballot_sync(kWarp, own[i] > kMostAlone); full != 0; full &= full - 1) {
+        const int lane = __ffs(static_cast<int>(full)) - 1;
+        const uint32_t other = __shfl_sync(kWarp, word[i], lane);
+        const int32_t at = __shfl_sync(kWarp, place[i], lane) + bits_in_front(other, lane_id());
+        if (has_bit(other, lane_id())) put(at, column + kTileColumns * i + 32 * lane + lane_id());
+      }
+      if (own[i] > kMostAlone) word[i] = 0;
     }
-    if (own > kMostAlone) word = 0;
-    while (word != 0) put(place++, column + 32 * lane_id() + take_first_bit(&word));
+    while ((word[0] | word[1]) != 0) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        if (word[i] != 0) put(place[i]++, column + kTileColumns * i + 32 * lane_id() + take_first_bit(&word[i]));
+      }
+    }
   }
   if constexpr (S::kCluster == 1) {
     for (int32_t i = count + tid; i < out.k_padded; i += S::kThreads) ranked<S>()[i] = -1;
