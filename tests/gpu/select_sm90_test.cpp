@@ -28,22 +28,22 @@ using cuda::sm90::SelectVariant;
 struct Variant {
   SelectVariant variant;
   const char *name;
-  int32_t strata;   // of the sample
-  int32_t tile;     // columns that a cluster has in flight
-  int32_t longest;  // row
+  int32_t least_sampled;  // shorter rows are read without a sample
+  int32_t strata;         // of the sample
+  int32_t tile;           // columns that a cluster has in flight
+  int32_t longest;        // row
   int32_t cluster;
 };
 
-constexpr Variant kVariants[] = {{SelectVariant::kSmall, "Small", 256, 8192, 9181, 1},
-                                 {SelectVariant::kMedium, "Medium", 768, 8192, 33757, 1},
-                                 {SelectVariant::kLong, "Long", 1024, 16384, 132061, 1},
-                                 {SelectVariant::kLongest, "Longest", 960, 10240, 206813, 1},
-                                 {SelectVariant::kOneBlock, "OneBlock", 1024, 16384, 262109, 1},
-                                 {SelectVariant::kTwoBlocks, "TwoBlocks", 1024, 32768, 262077, 2},
-                                 {SelectVariant::kFourBlocks, "FourBlocks", 1024, 65536, 262013, 4},
-                                 {SelectVariant::kEightBlocks, "EightBlocks", 1024, 131072, 261885, 8}};
-
-constexpr int32_t kLeastSampled = 64;  // shorter rows are read without a sample
+constexpr Variant kVariants[] = {{SelectVariant::kSmallRows, "SmallRows", 64, 256, 8192, 9181, 1},
+                                 {SelectVariant::kMediumRows, "MediumRows", 64, 512, 16384, 49117, 1},
+                                 {SelectVariant::kOneWindow, "OneWindow", 64, 1024, 16384, 262109, 1},
+                                 {SelectVariant::kTwoWindows, "TwoWindows", 64, 1024, 32768, 262077, 2},
+                                 {SelectVariant::kEightWindows, "EightWindows", 64, 1024, 131072, 261885, 8},
+                                 {SelectVariant::kListedRows, "ListedRows", 4097, 512, 8192, 155000, 1},
+                                 {SelectVariant::kListedLongRows, "ListedLongRows", 5121, 512, 6144, 200000, 1},
+                                 {SelectVariant::kOneList, "OneList", 5121, 1024, 16384, 200000, 1},
+                                 {SelectVariant::kTwoLists, "TwoLists", 5121, 1024, 32768, 200000, 2}};
 
 LaunchLimits device_limits(int32_t max_ctas = 0) {
   cuda_backend();  // loads the kernels
@@ -92,7 +92,7 @@ void set_trap(const Variant &v, float *row, int32_t begin, int32_t end, float by
 void fill_kind(const Variant &v, Kind kind, float *row, int32_t length, Draw *draw) {
   const bool trap = kind == Kind::kTrapHigh || kind == Kind::kTrapLow;
   fill_row(trap ? Kind::kGaussian : kind, row, length, draw);
-  if (trap && length > kLeastSampled) set_trap(v, row, 0, length, kind == Kind::kTrapHigh ? 100.0f : -100.0f);
+  if (trap && length >= v.least_sampled) set_trap(v, row, 0, length, kind == Kind::kTrapHigh ? 100.0f : -100.0f);
 }
 
 /// Rows that start on 16 bytes, as the kernel wants them.
@@ -184,7 +184,7 @@ TEST_P(SelectSm90, LengthsAroundKAndTheTiles) {
   const int32_t most = std::min(tile + 100, GetParam().longest);
   for (const int32_t k : {1, 7, 2048}) {
     std::vector<int32_t> lengths = {0, 1, 2, 3, 4, 5, k - 1, k, k + 1, 2 * k, 10000, 16384, 16385};
-    for (int32_t i = -2; i < 3; ++i) lengths.push_back(kLeastSampled + i);
+    for (int32_t i = -2; i < 3; ++i) lengths.push_back(GetParam().least_sampled + i);
     for (int32_t i = -2; i < 3; ++i) lengths.push_back(1024 + i);
     for (int32_t i = -5; i < 6; ++i) lengths.push_back(tile + i);
     for (int32_t &length : lengths) length = std::min(length, most);
@@ -232,7 +232,8 @@ TEST_P(SelectSm90, RandomShapes) {
     for (size_t r = 0; r < m.begin.size(); ++r) {
       m.begin[r] = draw(0, 1) == 0 ? 0 : draw(-2, max_end / 2);
       m.end[r] = draw(0, 9) == 0 ? draw(-1, max_end + 2) : draw(max_end / 2, max_end);
-      if (draw(0, 3) == 0 && m.end[r] - m.begin[r] > kLeastSampled && m.begin[r] >= 0 && m.end[r] <= max_end) {
+      if (draw(0, 3) == 0 && m.end[r] - m.begin[r] >= GetParam().least_sampled && m.begin[r] >= 0 &&
+          m.end[r] <= max_end) {
         set_trap(GetParam(), m.scores.data() + static_cast<int64_t>(r) * m.stride, m.begin[r], m.end[r],
                  draw(0, 1) == 0 ? 50.0f : -50.0f);
       }

@@ -5,9 +5,9 @@
 #include "kernels/ptx/bulk_copy.cuh"
 #include "kernels/ptx/mbarrier.cuh"
 #include "kernels/topk/launch.h"
-#include "kernels/topk/sm90/shape.cuh"
+#include "kernels/topk/sm90_windows/shape.cuh"
 
-namespace ic::cuda {
+namespace ic::cuda::windows {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -63,4 +63,4 @@ class Slot {
 
 #endif
 
-}  // namespace ic::cuda
+}  // namespace ic::cuda::windows

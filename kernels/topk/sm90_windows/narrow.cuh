@@ -3,11 +3,11 @@
 // takes, straight from memory. Exact for any data, and rare. Called by all threads of all blocks of a row.
 #pragma once
 
-#include "kernels/topk/sm90/bins.cuh"
-#include "kernels/topk/sm90/compare.cuh"
+#include "kernels/topk/sm90_windows/bins.cuh"
+#include "kernels/topk/sm90_windows/compare.cuh"
 #include "kernels/topk/smxx/order_key.cuh"
 
-namespace ic::cuda {
+namespace ic::cuda::windows {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -114,4 +114,4 @@ __device__ __noinline__ void list_window(const float *scores, Span part, uint32_
 
 #endif
 
-}  // namespace ic::cuda
+}  // namespace ic::cuda::windows

@@ -9,7 +9,7 @@
 #include "core/params.h"
 #include "kernels/ptx/cluster.cuh"
 
-namespace ic::cuda {
+namespace ic::cuda::windows {
 
 constexpr uint32_t kWarp = 0xffffffffu;
 constexpr int32_t kMostFew = 32;        // entries that are ranked by comparison
@@ -21,12 +21,11 @@ struct BlockWords {
   uint64_t landed[32];  // mbarriers of the warps' slots
   uint32_t of_warp[32];
   uint32_t of_warp_too[32];
-  int32_t bin[4][3];    // which, entries above it, entries in it
+  int32_t bin[2][3];    // which, entries above it, entries in it
   uint32_t num_above;   // scores above the window in this block's part
   uint32_t num_listed;  // scores in the window
   uint32_t num_ties;    // scores of its lowest key, where these stay out of the list
   uint32_t num_few;
-  uint32_t spread;           // of the sample: differences between neighbours, squared
   uint32_t chosen_in_front;  // in the parts of blocks in front of this one
   uint2 of_block[8];         // (above, listed) of the cluster's blocks
   uint2 ties_of_block[8];    // (ties, 0)
@@ -143,6 +142,17 @@ struct Window {
   uint32_t high;
   bool ties;  // many have the lowest key: they become bits and stay out of the list
   __device__ bool has_bottom() const { return low == kKeyOfMinusInfinity; }
+  /// Where the k-th is if it is not in here: next to the window, if `next_to` and it has a width, else anywhere.
+  __device__ Window above(bool next_to) const {
+    const uint32_t width = high - low;
+    const bool bounded = next_to && width > 0 && width < kKeyOfInfinity - high;
+    return {high + 1, bounded ? high + width : kKeyOfInfinity, false};
+  }
+  __device__ Window below(bool next_to) const {
+    const uint32_t width = (high - low) / 2;  // scores are denser there
+    const bool bounded = next_to && width > 0 && width < low - kKeyOfMinusInfinity;
+    return {bounded ? low - width : kKeyOfMinusInfinity, low - 1, false};
+  }
 };
 
 // ---- rows
@@ -209,4 +219,4 @@ __device__ inline uint32_t *tie_bits(const Window &window, const Span &row) {
 
 #endif
 
-}  // namespace ic::cuda
+}  // namespace ic::cuda::windows

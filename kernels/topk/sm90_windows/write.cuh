@@ -5,10 +5,10 @@
 
 #include "kernels/ptx/bulk_copy.cuh"
 #include "kernels/topk/launch.h"
-#include "kernels/topk/sm90/shape.cuh"
+#include "kernels/topk/sm90_windows/shape.cuh"
 #include "kernels/topk/smxx/order_key.cuh"
 
-namespace ic::cuda {
+namespace ic::cuda::windows {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -77,30 +77,21 @@ __device__ inline void write_chosen(const SelectRowsParams &p, bool bulk_output,
       if (out_scores != nullptr) out_scores[place] = score_of_key(order_key(scores[column], false));
     }
   };
-  for (int32_t t = first; t < last; t += 2) {  // two at a time hide each other's latencies
-    uint32_t word[2] = {bits[32 * t + lane_id()], t + 1 < last ? bits[32 * t + 32 + lane_id()] : 0u};
-    const int32_t own[2] = {__popc(word[0]), __popc(word[1])};
-    const int32_t inclusive = warp_inclusive_sum(own[0] | own[1] << 16);
-    const int32_t all = __shfl_sync(kWarp, inclusive, 31);
-    int32_t place[2] = {start + (inclusive & 0xffff) - own[0], start + (all & 0xffff) + (inclusive >> 16) - own[1]};
-    start += (all & 0xffff) + (all >> 16);
+  for (int32_t t = first; t < last; ++t) {
+    uint32_t word = bits[32 * t + lane_id()];
+    const int32_t own = __popc(word);
+    const int32_t inclusive = warp_inclusive_sum(own);
+    int32_t place = start + inclusive - own;
+    start += __shfl_sync(kWarp, inclusive, 31);
     const int32_t column = part.base + kTileColumns * t;
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      for (uint32_t full = __ballot_sync(kWarp, own[i] > kMostAlone); full != 0; full &= full - 1) {
-        const int lane = __ffs(static_cast<int>(full)) - 1;
-        const uint32_t other = __shfl_sync(kWarp, word[i], lane);
-        const int32_t at = __shfl_sync(kWarp, place[i], lane) + bits_in_front(other, lane_id());
-        if (has_bit(other, lane_id())) put(at, column + kTileColumns * i + 32 * lane + lane_id());
-      }
-      if (own[i] > kMostAlone) word[i] = 0;
+    for (uint32_t full = __ballot_sync(kWarp, own > kMostAlone); full != 0; full &= full - 1) {
+      const int lane = __ffs(static_cast<int>(full)) - 1;
+      const uint32_t other = __shfl_sync(kWarp, word, lane);
+      const int32_t at = __shfl_sync(kWarp, place, lane) + bits_in_front(other, lane_id());
+      if (has_bit(other, lane_id())) put(at, column + 32 * lane + lane_id());
     }
-    while ((word[0] | word[1]) != 0) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        if (word[i] != 0) put(place[i]++, column + kTileColumns * i + 32 * lane_id() + take_first_bit(&word[i]));
-      }
-    }
+    if (own > kMostAlone) word = 0;
+    while (word != 0) put(place++, column + 32 * lane_id() + take_first_bit(&word));
   }
   if constexpr (S::kCluster == 1) {
     for (int32_t i = count + tid; i < out.k_padded; i += S::kThreads) ranked<S>()[i] = -1;
@@ -128,4 +119,4 @@ __device__ inline void write_chosen(const SelectRowsParams &p, bool bulk_output,
 
 #endif
 
-}  // namespace ic::cuda
+}  // namespace ic::cuda::windows

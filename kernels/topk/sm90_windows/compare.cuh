@@ -3,9 +3,9 @@
 // a row; the highest bit of its words is the first of them.
 #pragma once
 
-#include "kernels/topk/sm90/shape.cuh"
+#include "kernels/topk/sm90_windows/shape.cuh"
 
-namespace ic::cuda {
+namespace ic::cuda::windows {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -111,4 +111,4 @@ __device__ inline void append(uint32_t listed, const float *tile, int32_t first_
 
 #endif
 
-}  // namespace ic::cuda
+}  // namespace ic::cuda::windows

@@ -2,9 +2,9 @@
 // Which bin of a histogram holds the entry of a rank. Called by all threads of a block.
 #pragma once
 
-#include "kernels/topk/sm90/shape.cuh"
+#include "kernels/topk/sm90_windows/shape.cuh"
 
-namespace ic::cuda {
+namespace ic::cuda::windows {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -86,4 +86,4 @@ __device__ inline void block_range(uint32_t *low, uint32_t *high) {
 
 #endif
 
-}  // namespace ic::cuda
+}  // namespace ic::cuda::windows

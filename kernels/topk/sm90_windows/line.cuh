@@ -4,9 +4,9 @@
 // Loops are rolled on purpose: each runs once per row, and straight-line code would miss the instruction cache.
 #pragma once
 
-#include "kernels/topk/sm90/bins.cuh"
+#include "kernels/topk/sm90_windows/bins.cuh"
 
-namespace ic::cuda {
+namespace ic::cuda::windows {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -102,4 +102,4 @@ __device__ inline Line find_line(int32_t count, int32_t wanted, const Window &wi
 
 #endif
 
-}  // namespace ic::cuda
+}  // namespace ic::cuda::windows

@@ -22,31 +22,27 @@
 #include "indexcache.h"
 #include "kernels/policy/sm90.h"
 #include "kernels/topk/launch.h"
-#include "kernels/topk/sm90/compare.cuh"
-#include "kernels/topk/sm90/line.cuh"
-#include "kernels/topk/sm90/narrow.cuh"
-#include "kernels/topk/sm90/slot.cuh"
-#include "kernels/topk/sm90/window.cuh"
-#include "kernels/topk/sm90/write.cuh"
+#include "kernels/topk/sm90_windows/compare.cuh"
+#include "kernels/topk/sm90_windows/line.cuh"
+#include "kernels/topk/sm90_windows/narrow.cuh"
+#include "kernels/topk/sm90_windows/slot.cuh"
+#include "kernels/topk/sm90_windows/window.cuh"
+#include "kernels/topk/sm90_windows/write.cuh"
 
-namespace ic::cuda {
+namespace ic::cuda::windows {
 namespace {
 
 using sm90::SelectVariant;
 
 /// threads, sample vectors, list, columns, cluster, blocks per processor, bins
 using Small = SelectShape<256, 1, 2280, 9216, 1, 4, 1024>;
-using Medium = SelectShape<256, 3, 4096, 33792, 1, 3, 1024>;
-using Long = SelectShape<512, 2, 3456, 132096, 1, 2, 1024>;
-using Longest = SelectShape<320, 3, 5280, 206848, 1, 2, 1280>;
+using Medium = SelectShape<512, 1, 3072, 49152, 1, 2, 2048>;
 using OneBlock = SelectShape<512, 2, 6144, 262144, 1, 1, 2048>;
 using TwoBlocks = SelectShape<512, 2, 6144, 131072, 2, 1, 2048>;
-using FourBlocks = SelectShape<512, 2, 6144, 65536, 4, 1, 2048>;
 using EightBlocks = SelectShape<512, 2, 6144, 32768, 8, 1, 2048>;
 
 struct Plan {
   SamplePlan sample;
-  int32_t skew;
   bool bulk_output;  // rows of indices lie on 16 bytes
 };
 
@@ -127,10 +123,6 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
   // Rows are taken from the last on. The next row's range, first tiles and sample are asked for while a row is
   // finished.
   const auto row_of = [&](int32_t item) { return p.rows.count - 1 - item; };
-  if (plan.skew > 0) {
-    const unsigned part_of = S::kBlocksPerProcessor * blockIdx.x / gridDim.x;
-    for (long long t0 = clock64(); clock64() - t0 < static_cast<long long>(plan.skew) * part_of;) __nanosleep(200);
-  }
   RowWords row_words;
   row_words.load(p.rows, row_of(first_item));
   RowWords next_words;
@@ -174,11 +166,10 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
       words.num_ties = 0;
       words.chosen_in_front = 0;
     }
-    Guess guess = {{kKeyOfMinusInfinity, kKeyOfInfinity, false}, kKeyOfMinusInfinity, kKeyOfInfinity};
-    Window &window = guess.window;
+    Window window = {kKeyOfMinusInfinity, kKeyOfInfinity, false};
     const bool streamed = is_streamed(p, span);
     if (streamed) {
-      guess = find_window<S>(sample, plan.sample, span.count(), k);
+      window = find_window<S>(sample, plan.sample, span.count(), k);
       const Bounds bounds(window, nan_is_absent);
       const int32_t capacity = list_capacity<S>(window, span);
       int32_t num_above = 0;
@@ -205,22 +196,20 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
     ask(row_of(item + item_step), next);
     load_sample(row_of(item + item_step), next);
     Counts counts = exchange_counts<S>(rank);
-    for (bool known = streamed;; known = true) {  // as a rule the first window is right
+    bool is_first = streamed;  // and right as a rule
+    for (bool known = streamed;; known = true) {
       const bool too_many = counts.above > k;
       const bool too_few = counts.above + counts.listed + counts.ties < k && !window.has_bottom();
       const bool does_not_fit = counts.above < k && counts.listed > list_capacity<S>(window, span);
       if (known && !too_many && !too_few && !does_not_fit) break;
-      bool narrow = !known || does_not_fit;
       if (known && too_many) {
-        narrow |= guess.higher <= window.high || guess.higher == kKeyOfInfinity;
-        window = {window.high + 1, narrow ? kKeyOfInfinity : guess.higher, false};
-        guess.higher = kKeyOfInfinity;
+        window = window.above(is_first);
       } else if (known && too_few) {
-        narrow |= guess.lower >= window.low || guess.lower == kKeyOfMinusInfinity;
-        window = {narrow ? kKeyOfMinusInfinity : guess.lower, window.low - 1, false};
-        guess.lower = kKeyOfMinusInfinity;
+        window = window.below(is_first);
       }
-      if (narrow) window = narrow_window<S>(scores, part, k, nan_is_absent, window);
+      const bool open = window.has_bottom() || window.high == kKeyOfInfinity;
+      if (!is_first || does_not_fit || open) window = narrow_window<S>(scores, part, k, nan_is_absent, window);
+      is_first = false;
       list_window<S>(scores, part, tie_bits<S>(window, span), list_capacity<S>(window, span), nan_is_absent, window);
       counts = exchange_counts<S>(rank);
     }
@@ -298,7 +287,6 @@ cudaError_t launch(const SelectRowsParams &params, const LaunchLimits &limits, c
   if (!fits<S>(params, limits)) return cudaErrorNotSupported;
   Plan plan;
   plan.sample = {S::kStrata, 4.0f};
-  plan.skew = 0;
   plan.bulk_output = on_16_bytes(params.out.indices, params.out.index_stride);
   const int64_t resident = int64_t{limits.num_processors} * S::kBlocksPerProcessor;
   const int64_t blocks = std::min(int64_t{params.rows.count} * S::kCluster, resident);
@@ -321,21 +309,15 @@ cudaError_t launch(const SelectRowsParams &params, const LaunchLimits &limits, c
 template <class Body>
 cudaError_t with_shape(SelectVariant variant, Body &&body) {
   switch (variant) {
-    case SelectVariant::kSmall:
+    case SelectVariant::kSmallRows:
       return body(Small());
-    case SelectVariant::kMedium:
+    case SelectVariant::kMediumRows:
       return body(Medium());
-    case SelectVariant::kLong:
-      return body(Long());
-    case SelectVariant::kLongest:
-      return body(Longest());
-    case SelectVariant::kOneBlock:
+    case SelectVariant::kOneWindow:
       return body(OneBlock());
-    case SelectVariant::kTwoBlocks:
+    case SelectVariant::kTwoWindows:
       return body(TwoBlocks());
-    case SelectVariant::kFourBlocks:
-      return body(FourBlocks());
-    case SelectVariant::kEightBlocks:
+    case SelectVariant::kEightWindows:
       return body(EightBlocks());
     default:
       return cudaErrorNotSupported;
@@ -344,25 +326,24 @@ cudaError_t with_shape(SelectVariant variant, Body &&body) {
 
 }  // namespace
 
-cudaError_t load_select_sm90() {
-  for (cudaError_t (*load_one)() : {load<Small>, load<Medium>, load<Long>, load<Longest>, load<OneBlock>,
-                                    load<TwoBlocks>, load<FourBlocks>, load<EightBlocks>}) {
+cudaError_t load_select() {
+  for (cudaError_t (*load_one)() : {load<Small>, load<Medium>, load<OneBlock>, load<TwoBlocks>, load<EightBlocks>}) {
     const cudaError_t error = load_one();
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;
 }
 
-bool select_sm90_fits(const SelectRowsParams &params, const LaunchLimits &limits, SelectVariant variant) {
+bool select_fits(const SelectRowsParams &params, const LaunchLimits &limits, SelectVariant variant) {
   return with_shape(variant, [&](auto shape) {
            return fits<decltype(shape)>(params, limits) ? cudaSuccess : cudaErrorNotSupported;
          }) == cudaSuccess;
 }
 
-cudaError_t launch_select_sm90(const SelectRowsParams &params, const LaunchLimits &limits, SelectVariant variant,
-                               cudaStream_t stream) {
+cudaError_t launch_select(const SelectRowsParams &params, const LaunchLimits &limits, SelectVariant variant,
+                          cudaStream_t stream) {
   if (params.rows.count <= 0) return cudaSuccess;
   return with_shape(variant, [&](auto shape) { return launch<decltype(shape)>(params, limits, stream); });
 }
 
-}  // namespace ic::cuda
+}  // namespace ic::cuda::windows

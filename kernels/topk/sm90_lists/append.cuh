@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// From scores to candidates: which scores of a warp's tile reach a threshold, and their append to the list.
+// Bit b of a lane's mask is the score at (b / 4) * 128 + 4 * lane + b % 4 of the tile.
+#pragma once
+
+#include "kernels/topk/sm90_lists/candidates.cuh"
+
+namespace ic::cuda::lists {
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+constexpr uint32_t kKeyOfMinusInfinity = 0x007fffffu;
+constexpr uint32_t kNoBound = 0xfffffffeu;  // as a line's key: nothing is above it
+
+/// Scores as integers in the order of the selection; -0 as +0. Not for a NaN.
+__device__ inline uint32_t key_of(float score) {
+  const uint32_t bits = __float_as_uint(__fadd_rn(score, 0.0f));
+  return bits ^ (static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31) | 0x80000000u);
+}
+/// The score of a key, and for keys above +inf a NaN, which no score reaches.
+__device__ inline float bound_of(uint32_t key) {
+  return __uint_as_float((key & 0x80000000u) != 0 ? key ^ 0x80000000u : ~key);
+}
+__device__ inline float without_nan(float score) { return fmaxf(score, -INFINITY); }
+
+/// Part of a row: columns [begin, end), of which base + [0, ...) lie on 16 bytes.
+struct Span {
+  int32_t base;  // begin rounded down to four
+  int32_t begin;
+  int32_t end;
+  __device__ int32_t count() const { return end - begin; }
+};
+
+/// Scores of the first `count` columns from `tile` that reach `bound`, `skip` (0 to 3) of them left out in front.
+/// kAny: a NaN counts as -inf, or with nan_is_absent as nothing; else bound is above -inf.
+template <class S, bool kAny>
+__device__ inline uint32_t reaching(float bound, const float *tile, int32_t count, int32_t skip, bool nan_is_absent) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const float4 *vectors = reinterpret_cast<const float4 *>(tile) + lane;
+  uint32_t mask = 0;
+  const auto test = [&](float4 v, int i) {
+    if constexpr (kAny) {
+      if (!nan_is_absent) v = {without_nan(v.x), without_nan(v.y), without_nan(v.z), without_nan(v.w)};
+    }
+    if (v.x >= bound) mask |= 1u << (4 * i);
+    if (v.y >= bound) mask |= 2u << (4 * i);
+    if (v.z >= bound) mask |= 4u << (4 * i);
+    if (v.w >= bound) mask |= 8u << (4 * i);
+  };
+  if (count >= S::kWarpTile) {
+    float4 v[S::kVectors];
+#pragma unroll
+    for (int i = 0; i < S::kVectors; ++i) v[i] = vectors[i * 32];
+#pragma unroll
+    for (int i = 0; i < S::kVectors; ++i) test(v[i], i);
+  } else {
+#pragma unroll 1
+    for (int i = 0; i < S::kVectors; ++i) {
+      const int32_t left = count - (i * 128 + 4 * lane);
+      if (left >= 4) {
+        test(vectors[i * 32], i);
+      } else if (left > 0) {
+        const float *one = tile + i * 128 + 4 * lane;
+        test({one[0], left > 1 ? one[1] : one[0], left > 2 ? one[2] : one[0], one[0]}, i);
+        mask &= ~(0xfu << (4 * i)) | ((1u << left) - 1) << (4 * i);
+      }
+    }
+  }
+  if (lane == 0) mask &= ~((1u << skip) - 1);
+  return mask;
+}
+
+/// Where candidates go: the own block's list, or the leading block's (addresses in the cluster).
+struct ListAddress {
+  uint32_t num_listed;
+  uint32_t list;
+  uint32_t bins;
+};
+
+/// Appends the scores in the mask and, with kCount, counts their keys in bins. True: no room, nothing was appended.
+template <class S, bool kAny, bool kCount, bool kRemote>
+__device__ inline bool append(const ListAddress &to, uint32_t mask, const float *tile, int32_t first_column,
+                              Counted counted) {
+  if (!__any_sync(kWarp, mask != 0)) return false;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int32_t own = __popc(mask);
+  const int32_t inclusive = warp_inclusive_sum(own);
+  uint32_t at = 0;
+  if (lane == 31) at = ptx::shared_fetch_add<kRemote>(to.num_listed, static_cast<uint32_t>(inclusive));
+  const auto all = static_cast<uint32_t>(__shfl_sync(kWarp, inclusive, 31));
+  at = __shfl_sync(kWarp, at, 31);
+  if (at + all > S::kCapacity) {
+    if constexpr (!kRemote) {
+      if (lane == 0) atomicMin(&block_words<S>().valid_listed, at);
+    }
+    return true;
+  }
+  uint32_t place = to.list + 8 * (at + static_cast<uint32_t>(inclusive - own));
+  while (mask != 0) {
+    const int bit = __ffs(static_cast<int>(mask)) - 1;
+    mask &= mask - 1;
+    const int32_t i = bit / 4 * 128 + 4 * lane + bit % 4;
+    float score = tile[i];
+    if constexpr (kAny) score = without_nan(score);
+    const uint32_t key = key_of(score);
+    ptx::shared_store_pair<kRemote>(place, key, static_cast<uint32_t>(first_column + i));
+    place += 8;
+    if constexpr (kCount) {
+      const uint32_t bin = min((key - counted.lowest) >> counted.shift, static_cast<uint32_t>(kCutBins - 1));
+      ptx::shared_increment<kRemote>(to.bins + 4 * bin);
+    }
+  }
+  return false;
+}
+
+/// Which scores of a mask are above a line that was drawn after the mask.
+__device__ inline uint32_t still_above(const Line &line, uint32_t mask, const float *tile, int32_t first_column) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  uint32_t above = 0;
+  for (uint32_t left = mask; left != 0; left &= left - 1) {
+    const int bit = __ffs(static_cast<int>(left)) - 1;
+    const int32_t i = bit / 4 * 128 + 4 * lane + bit % 4;
+    const uint2 entry = make_uint2(key_of(without_nan(tile[i])), static_cast<uint32_t>(first_column + i));
+    if (is_above(entry, line)) above |= 1u << bit;
+  }
+  return above;
+}
+
+/// The whole part straight from memory, everything accepted at the start: exact for any data. The list is empty before;
+/// after, it holds what could be among the k best.
+template <class S>
+__device__ __noinline__ void list_everything(const float *scores, Span part, Span row, int32_t k, bool nan_is_absent) {
+  BlockWords &words = block_words<S>();
+  const ListAddress to = {shared_address(&words.num_listed), shared_address(candidates<S>()), 0};
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  float bound = -INFINITY;
+  for (int32_t first = part.base; first < part.end; first += S::kTile) {
+    const int32_t column = first + warp * S::kWarpTile;
+    const float *tile = scores + column;
+    uint32_t mask = 0;
+    if (column < part.end) {
+      mask = reaching<S, true>(bound, tile, part.end - column, max(0, part.begin - column), nan_is_absent);
+    }
+    bool full = append<S, true, false, false>(to, mask, tile, column, {});
+    while (__syncthreads_or(full ? 1 : 0) != 0) {
+      const Line line = keep_best<S>(k, row.begin, row.end);
+      bound = bound_of(line.key + 1);  // later tiles lie behind the line's position
+      if (full) {
+        mask = still_above(line, mask, tile, column);
+        full = append<S, true, false, false>(to, mask, tile, column, {});
+      }
+    }
+  }
+}
+
+#endif
+
+}  // namespace ic::cuda::lists
