@@ -131,15 +131,10 @@ struct Sample {
 
 /// Where a row starts: scores at or above line.key; those equal to it only in tiles that start at or before
 /// line.position. A guess: whatever it is, the result is exact.
-struct Start {
-  Line line;
-  uint32_t highest;  // key of the sample
-};
-
 /// Barriers: one at least.
 template <class S>
-__device__ inline Start find_start(const Sample<S> &sample, const Span &row, int32_t k, float margin,
-                                   uint32_t last_key) {
+__device__ inline Line find_start(const Sample<S> &sample, const Span &row, int32_t k, float margin,
+                                  uint32_t last_key) {
   BlockWords &words = block_words<S>();
   uint32_t *bins = sample_bins<S>();
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -154,23 +149,14 @@ __device__ inline Start find_start(const Sample<S> &sample, const Span &row, int
       max(least, min(least + least * 3 / 8, static_cast<int32_t>(0.92f * static_cast<float>(S::kCapacity) * fraction)));
 
   uint32_t reaching_last = 0;
-  uint32_t highest = 0;
-  sample.for_each([&](uint32_t key) {
-    reaching_last += key >= last_key ? 1u : 0u;
-    highest = max(highest, key);
-  });
+  sample.for_each([&](uint32_t key) { reaching_last += key >= last_key ? 1u : 0u; });
   reaching_last = __reduce_add_sync(kWarp, reaching_last);
-  highest = __reduce_max_sync(kWarp, highest);
-  if (lane == 0) {
-    words.of_warp[warp] = reaching_last;
-    words.of_warp_too[warp] = highest;
-  }
+  if (lane == 0) words.of_warp[warp] = reaching_last;
   __syncthreads();
   const auto reached = static_cast<int32_t>(__reduce_add_sync(kWarp, lane < S::kWarps ? words.of_warp[lane] : 0u));
-  highest = __reduce_max_sync(kWarp, lane < S::kWarps ? words.of_warp_too[lane] : 0u);
   // All blocks of a cluster must agree, so they do not use what only some of them know.
   if (S::kCluster == 1 && last_key != 0 && reached >= least && reached <= most) {
-    return {{last_key, 0xffffffffu}, highest};
+    return {last_key, 0xffffffffu};
   }
 
   const int32_t rank = S::kCluster == 1 ? (least + most + 1) / 2 : least;
@@ -206,7 +192,7 @@ __device__ inline Start find_start(const Sample<S> &sample, const Span &row, int
       }
     }
   }
-  return {{key, position}, highest};
+  return {key, position};
 }
 
 /// A row without a candidate list: all its columns, or none.
@@ -529,31 +515,13 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
       words.valid_listed = 0xffffffffu;
       words.overflow = 0;
     }
-    if constexpr (S::kPush) {
-      if (streamed) {  // matched before the first candidate goes to the leader
-        __syncthreads();
-        ptx::cluster_arrive();
-      }
-    }
-    Counted counted = {false, 0, 0};
     bool again = !streamed;
     if (streamed) {
-      const Start start = find_start<S>(sample, span, k, plan.margin, last_key);
-      Line line = start.line;
+      Line line = find_start<S>(sample, span, k, plan.margin, last_key);
       last_key = line.key;
       if (line.key <= kKeyOfMinusInfinity) {  // mostly masked: the tiles must go by, but are not looked at
         again = true;
         line = {kNoBound, 0};
-      }
-      counted = {S::kPush && !again, line.key,
-                 max(0, 21 - __clz(static_cast<int>(max(start.highest, line.key) - line.key)))};
-      ListAddress to = {shared_address(&words.num_listed), shared_address(candidates<S>()),
-                        shared_address(list_bins<S>())};
-      if constexpr (S::kPush) {
-        const auto of = static_cast<uint32_t>(leader);
-        to = {ptx::cluster_address(to.num_listed, of), ptx::cluster_address(to.list, of),
-              ptx::cluster_address(to.bins, of)};
-        ptx::cluster_wait();
       }
       const bool unsafe_end = Slots<S>::ends_unsafely(p, row, part.end);
       int32_t column = part.base + warp * S::kWarpTile;
@@ -562,13 +530,12 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
       const float *tile = nullptr;
       for (;;) {
         while (!full && column < part.end) {
-          if (!S::kPush && __any_sync(kWarp, *static_cast<volatile uint32_t *>(&words.overflow) != 0)) break;
+          if (__any_sync(kWarp, *static_cast<volatile uint32_t *>(&words.overflow) != 0)) break;
           const int32_t columns = part.end - column;
           tile = slots.wait(scores, column, columns, unsafe_end);
           const float bound = bound_of(static_cast<uint32_t>(column) > line.position ? line.key + 1 : line.key);
           mask = reaching<S, false>(bound, tile, columns, max(0, part.begin - column), false);
-          // Pushed candidates that do not fit are seen in the leader's counter.
-          full = append<S, false, S::kPush, S::kPush>(to, mask, tile, column, counted) && !S::kPush;
+          full = append<S, false>(mask, tile, column);
           if (!full) {
             slots.release();
             column += S::kTile;
@@ -580,7 +547,7 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
         line = keep_best<S>(k, span.begin, span.end);
         if (full) {
           mask = still_above(line, mask, tile, column);
-          full = append<S, false, false, false>(to, mask, tile, column, counted);
+          full = append<S, false>(mask, tile, column);
           if (!full) {
             slots.release();
             column += S::kTile;
@@ -597,17 +564,11 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
         ptx::cluster_arrive();
         ptx::cluster_wait();
         const uint32_t counter = shared_address(&words.num_listed);
-        if constexpr (S::kPush) {
-          const auto total =
-              static_cast<int32_t>(ptx::cluster_load(ptx::cluster_address(counter, static_cast<uint32_t>(leader))));
-          again |= total < k || total > S::kCapacity;
-        } else {
-          if (lane < S::kCluster) {
-            own_count =
-                static_cast<int32_t>(ptx::cluster_load(ptx::cluster_address(counter, static_cast<uint32_t>(lane))));
-          }
-          again |= static_cast<int32_t>(__reduce_add_sync(kWarp, static_cast<uint32_t>(own_count))) < k;
+        if (lane < S::kCluster) {
+          own_count =
+              static_cast<int32_t>(ptx::cluster_load(ptx::cluster_address(counter, static_cast<uint32_t>(lane))));
         }
+        again |= static_cast<int32_t>(__reduce_add_sync(kWarp, static_cast<uint32_t>(own_count))) < k;
       }
     }
     if (again) {
@@ -620,10 +581,6 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
         words.num_listed = 0;
         words.valid_listed = 0xffffffffu;
         words.overflow = 0;
-      }
-      if (S::kPush) {
-        counted.ready = false;
-        for (int i = tid; i < kCutBins; i += S::kThreads) list_bins<S>()[i] = 0;
       }
       __syncthreads();
       list_everything<S>(scores, part, span, k, nan_is_absent);
@@ -644,13 +601,13 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
         ptx::cluster_wait();
         continue;
       }
-      if (again || !S::kPush) gather_lists<S>(rank, own_count, k, span);
+      gather_lists<S>(rank, own_count, k, span);
       ptx::cluster_arrive();
     }
     __syncthreads();
     const auto listed = static_cast<int32_t>(words.num_listed);
     Line line = {0, 0xffffffffu};
-    if (listed >= k) line = find_line<S>(listed, k, span.begin, span.end, list_bins<S>(), counted);
+    if (listed >= k) line = find_line<S>(listed, k, span.begin, span.end, list_bins<S>());
     write_ranked<S>(p, plan, row, span, listed, line);
     if constexpr (S::kCluster > 1) ptx::cluster_wait();
   }
