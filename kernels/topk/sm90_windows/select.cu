@@ -84,6 +84,45 @@ __device__ inline Counts exchange_counts(int32_t rank) {
   }
 }
 
+/// Whether the counts place the k-th in the window, or there are fewer keys than k, and the list is complete.
+__device__ inline bool is_found(const Window &window, const Counts &counts, int32_t k, int32_t capacity) {
+  if (counts.above > k || (counts.above < k && counts.listed > capacity)) return false;
+  return counts.above + counts.listed + counts.ties >= k || window.has_bottom();
+}
+
+struct Found {
+  Window window;
+  Counts counts;
+};
+
+/// Reads the row again until its k-th is found: with the window next to the first one, then with narrowed ones. Rare,
+/// and a function of its own so that nothing is kept for it elsewhere.
+template <class S>
+__device__ __noinline__ Found look_again(const float *scores, Span span, Span part, int32_t rank, int32_t k,
+                                         bool nan_is_absent, bool was_streamed, Found now) {
+  Window &window = now.window;
+  Counts &counts = now.counts;
+  bool next_to = was_streamed;
+  for (bool known = was_streamed;; known = true) {
+    bool narrow = !next_to;
+    if (known) {
+      if (is_found(window, counts, k, list_capacity<S>(window, span))) return now;
+      if (counts.above > k) {
+        window = window.above(next_to);
+      } else if (counts.above + counts.listed + counts.ties < k) {
+        window = window.below(next_to);
+      } else {
+        narrow = true;  // the list is too short
+      }
+      narrow |= window.has_bottom() || window.high == kKeyOfInfinity;
+    }
+    if (narrow) window = narrow_window<S>(scores, part, k, nan_is_absent, window);
+    next_to = false;
+    list_window<S>(scores, part, tie_bits<S>(window, span), list_capacity<S>(window, span), nan_is_absent, window);
+    counts = exchange_counts<S>(rank);
+  }
+}
+
 /// The other blocks' entries behind the own ones. The row's list fits.
 template <class S>
 __device__ inline void gather_lists(int32_t rank) {
@@ -139,7 +178,11 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
     slot.ask(p, row, part, part.base + warp_id() * kTileColumns);
   };
   const auto load_sample = [&](int32_t row, const Span &span) {
-    if (row >= 0 && is_streamed(p, span)) sample.load(p.scores + row * p.score_stride, span, plan.sample);
+    if (row >= 0 && is_streamed(p, span)) {
+      sample.load(p.scores + row * p.score_stride, span, plan.sample);
+    } else {
+      sample.clear();
+    }
   };
   Span next = row_words.span(p.rows);
   load_sample(row_of(first_item), next);
@@ -194,25 +237,13 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
       if (lane_id() == 0 && num_ties > 0) atomicAdd(&words.num_ties, static_cast<uint32_t>(num_ties));
     }
     ask(row_of(item + item_step), next);
-    load_sample(row_of(item + item_step), next);
     Counts counts = exchange_counts<S>(rank);
-    bool is_first = streamed;  // and right as a rule
-    for (bool known = streamed;; known = true) {
-      const bool too_many = counts.above > k;
-      const bool too_few = counts.above + counts.listed + counts.ties < k && !window.has_bottom();
-      const bool does_not_fit = counts.above < k && counts.listed > list_capacity<S>(window, span);
-      if (known && !too_many && !too_few && !does_not_fit) break;
-      if (known && too_many) {
-        window = window.above(is_first);
-      } else if (known && too_few) {
-        window = window.below(is_first);
-      }
-      const bool open = window.has_bottom() || window.high == kKeyOfInfinity;
-      if (!is_first || does_not_fit || open) window = narrow_window<S>(scores, part, k, nan_is_absent, window);
-      is_first = false;
-      list_window<S>(scores, part, tie_bits<S>(window, span), list_capacity<S>(window, span), nan_is_absent, window);
-      counts = exchange_counts<S>(rank);
+    if (!streamed || !is_found(window, counts, k, list_capacity<S>(window, span))) {
+      const Found found = look_again<S>(scores, span, part, rank, k, nan_is_absent, streamed, {window, counts});
+      window = found.window;
+      counts = found.counts;
     }
+    load_sample(row_of(item + item_step), next);
 
     const int32_t from_list = min(k - counts.above, counts.listed);
     const int32_t from_ties = min(k - counts.above - from_list, counts.ties);

@@ -28,6 +28,7 @@ class Sample {
 #pragma unroll
     for (int i = 0; i < S::kSampleVectors; ++i) {
       const uint32_t s = stratum(i);
+      scores_[i] = make_float4(0, 0, 0, 0);
       if (s < strata) {
         const uint32_t low = s * vectors / strata;
         const uint32_t high = (s + 1) * vectors / strata;
@@ -38,6 +39,12 @@ class Sample {
         scores_[i] = __ldg(from + low + __umulhi(jitter, high - low));
       }
     }
+  }
+  /// No row follows. (A sample that is neither loaded nor cleared would be kept, in memory, while tiles go by.)
+  __device__ void clear() {
+#pragma unroll
+    for (int i = 0; i < S::kSampleVectors; ++i) scores_[i] = make_float4(0, 0, 0, 0);
+    strata_ = 0;
   }
   /// Scores above -inf.
   template <class Body>
