@@ -6,27 +6,34 @@
 
 namespace ic::cuda::sm90 {
 
-/// Shapes of kernels/topk/sm90/select.cu.
 enum class SelectVariant : int32_t {
-  kShortRows,  // many rows, three small blocks per processor
-  kRows,
-  kLongRows,
-  kOneBlock,   // few rows, one large block per processor and row
-  kTwoBlocks,  // clusters of two and eight per row
-  kEightBlocks,
-  kPortable  // kernels/topk/smxx
+  // kernels/topk/sm90_windows
+  kSmallRows,   // many rows, four blocks per processor
+  kMediumRows,  // two
+  kOneWindow,   // one block per processor and row
+  kTwoWindows,  // clusters of two and eight per row
+  kEightWindows,
+  // kernels/topk/sm90_lists
+  kListedRows,  // many rows, three blocks per processor
+  kListedLongRows,
+  kOneList,   // one block per processor and row
+  kTwoLists,  // clusters of two per row
+  // kernels/topk/smxx
+  kPortable
 };
 
-/// For a call of `rows` rows that end at most at `max_end`. The smallest list does not hold the ties of a plateau
-/// beside k above 1024; small k it serves best.
+/// For a call of `rows` rows that end at most at `max_end`.
 inline SelectVariant select_variant(int32_t rows, int32_t max_end, int32_t k) {
-  if (k > 2048 || max_end <= 6144) return SelectVariant::kPortable;
-  if (rows > 264 || (rows > 132 && max_end < 24576)) {
-    if (max_end <= 32768 && k <= 1024) return SelectVariant::kShortRows;
-    return max_end <= 155000 ? SelectVariant::kRows : SelectVariant::kLongRows;
-  }
-  if (rows > 66 || max_end <= 32768) return SelectVariant::kOneBlock;
-  return rows > 15 ? SelectVariant::kTwoBlocks : SelectVariant::kEightBlocks;
+  if (k > 2048 || max_end <= 2048) return SelectVariant::kPortable;
+  if (rows <= 15 && max_end > 9180) return SelectVariant::kEightWindows;
+  if (rows <= 47 && max_end > 32768) return SelectVariant::kTwoWindows;
+  if (max_end <= 9180) return SelectVariant::kSmallRows;
+  if (rows <= 132 && (max_end <= 32768 || max_end > 200000)) return SelectVariant::kOneWindow;
+  if (rows <= 66) return SelectVariant::kTwoLists;
+  if (rows <= 132) return SelectVariant::kOneList;
+  if (max_end <= 49000) return SelectVariant::kMediumRows;
+  if (max_end <= 155000) return SelectVariant::kListedRows;
+  return max_end <= 206000 ? SelectVariant::kListedLongRows : SelectVariant::kOneWindow;
 }
 
 }  // namespace ic::cuda::sm90

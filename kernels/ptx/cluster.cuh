@@ -63,15 +63,6 @@ __device__ inline uint32_t shared_fetch_add(uint32_t address, uint32_t value) {
   return old;
 }
 
-template <bool kRemote>
-__device__ inline void shared_increment(uint32_t address) {
-  if constexpr (kRemote) {
-    asm volatile("red.relaxed.cluster.shared::cluster.add.u32 [%0], 1;" ::"r"(address) : "memory");
-  } else {
-    asm volatile("red.relaxed.cta.shared.add.u32 [%0], 1;" ::"r"(address) : "memory");
-  }
-}
-
 }  // namespace ic::cuda::ptx
 
 #endif

@@ -33,11 +33,25 @@ cudaError_t load_select_portable();
 cudaError_t launch_select_portable(const SelectRowsParams &params, const LaunchLimits &limits, cudaStream_t stream);
 
 /// Hopper; without workspace. cudaErrorNotSupported where a variant does not fit: k above 2048, order by score, scores
-/// not on 16 bytes, rows beyond about 150K to 200K columns.
+/// not on 16 bytes, rows longer than a variant's (9K to 260K columns).
 cudaError_t load_select_sm90();
 bool select_sm90_fits(const SelectRowsParams &params, const LaunchLimits &limits, sm90::SelectVariant variant);
 cudaError_t launch_select_sm90(const SelectRowsParams &params, const LaunchLimits &limits, sm90::SelectVariant variant,
                                cudaStream_t stream);
+
+/// What it is made from: each serves its own variants.
+namespace windows {
+cudaError_t load_select();
+bool select_fits(const SelectRowsParams &params, const LaunchLimits &limits, sm90::SelectVariant variant);
+cudaError_t launch_select(const SelectRowsParams &params, const LaunchLimits &limits, sm90::SelectVariant variant,
+                          cudaStream_t stream);
+}  // namespace windows
+namespace lists {
+cudaError_t load_select();
+bool select_fits(const SelectRowsParams &params, const LaunchLimits &limits, sm90::SelectVariant variant);
+cudaError_t launch_select(const SelectRowsParams &params, const LaunchLimits &limits, sm90::SelectVariant variant,
+                          cudaStream_t stream);
+}  // namespace lists
 
 cudaError_t load_merge();
 size_t merge_workspace_bytes(int32_t max_rows, int32_t max_parts, int32_t k, const LaunchLimits &limits);

@@ -7,6 +7,23 @@
 
 namespace ic::cuda {
 
+cudaError_t load_select_sm90() {
+  const cudaError_t error = windows::load_select();
+  return error == cudaSuccess ? lists::load_select() : error;
+}
+
+bool select_sm90_fits(const SelectRowsParams &params, const LaunchLimits &limits, sm90::SelectVariant variant) {
+  return windows::select_fits(params, limits, variant) || lists::select_fits(params, limits, variant);
+}
+
+cudaError_t launch_select_sm90(const SelectRowsParams &params, const LaunchLimits &limits, sm90::SelectVariant variant,
+                               cudaStream_t stream) {
+  if (windows::select_fits(params, limits, variant)) {
+    return windows::launch_select(params, limits, variant, stream);
+  }
+  return lists::launch_select(params, limits, variant, stream);
+}
+
 cudaError_t load_select() {
   const cudaError_t error = load_select_portable();
   if (error != cudaSuccess) return error;

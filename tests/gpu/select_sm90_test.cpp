@@ -28,17 +28,22 @@ using cuda::sm90::SelectVariant;
 struct Variant {
   SelectVariant variant;
   const char *name;
-  int32_t capacity;  // of its list: longer rows are sampled and streamed
-  int32_t strata;    // of the sample
+  int32_t least_sampled;  // shorter rows are read without a sample
+  int32_t strata;         // of the sample
+  int32_t tile;           // columns that a cluster has in flight
+  int32_t longest;        // row
   int32_t cluster;
 };
 
-constexpr Variant kVariants[] = {{SelectVariant::kShortRows, "ShortRows", 3072, 256, 1},
-                                 {SelectVariant::kRows, "Rows", 4096, 512, 1},
-                                 {SelectVariant::kLongRows, "LongRows", 5120, 512, 1},
-                                 {SelectVariant::kOneBlock, "OneBlock", 5120, 1024, 1},
-                                 {SelectVariant::kTwoBlocks, "TwoBlocks", 5120, 1024, 2},
-                                 {SelectVariant::kEightBlocks, "EightBlocks", 5120, 1024, 8}};
+constexpr Variant kVariants[] = {{SelectVariant::kSmallRows, "SmallRows", 64, 256, 8192, 9181, 1},
+                                 {SelectVariant::kMediumRows, "MediumRows", 64, 512, 16384, 49117, 1},
+                                 {SelectVariant::kOneWindow, "OneWindow", 64, 1024, 16384, 262109, 1},
+                                 {SelectVariant::kTwoWindows, "TwoWindows", 64, 1024, 32768, 262077, 2},
+                                 {SelectVariant::kEightWindows, "EightWindows", 64, 1024, 131072, 261885, 8},
+                                 {SelectVariant::kListedRows, "ListedRows", 4097, 512, 8192, 155000, 1},
+                                 {SelectVariant::kListedLongRows, "ListedLongRows", 5121, 512, 6144, 200000, 1},
+                                 {SelectVariant::kOneList, "OneList", 5121, 1024, 16384, 200000, 1},
+                                 {SelectVariant::kTwoLists, "TwoLists", 5121, 1024, 32768, 200000, 2}};
 
 LaunchLimits device_limits(int32_t max_ctas = 0) {
   cuda_backend();  // loads the kernels
@@ -87,7 +92,7 @@ void set_trap(const Variant &v, float *row, int32_t begin, int32_t end, float by
 void fill_kind(const Variant &v, Kind kind, float *row, int32_t length, Draw *draw) {
   const bool trap = kind == Kind::kTrapHigh || kind == Kind::kTrapLow;
   fill_row(trap ? Kind::kGaussian : kind, row, length, draw);
-  if (trap && length > v.capacity) set_trap(v, row, 0, length, kind == Kind::kTrapHigh ? 100.0f : -100.0f);
+  if (trap && length >= v.least_sampled) set_trap(v, row, 0, length, kind == Kind::kTrapHigh ? 100.0f : -100.0f);
 }
 
 /// Rows that start on 16 bytes, as the kernel wants them.
@@ -143,7 +148,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, SelectSm90, testing::ValuesIn(kVariants),
 TEST_P(SelectSm90, EveryKindOfData) {
   for (int32_t kind = 0; kind < static_cast<int32_t>(Kind::kNumKinds); ++kind) {
     SCOPED_TRACE(kind_name(static_cast<Kind>(kind)));
-    for (const int32_t max_end : {4000, 9001, 40003}) {  // in the list, and streamed
+    for (const int32_t max_end : {4000, 9001, std::min(40003, GetParam().longest)}) {
       const Matrix m =
           make_rows(GetParam(), static_cast<Kind>(kind), 3, max_end, run_seed() + static_cast<uint32_t>(kind));
       for (const int32_t k : {1, 32, 2048}) {
@@ -158,15 +163,15 @@ TEST_P(SelectSm90, EveryKindOfDataInLongRowsLong) {
   for (int32_t kind = 0; kind < static_cast<int32_t>(Kind::kNumKinds); ++kind) {
     SCOPED_TRACE(kind_name(static_cast<Kind>(kind)));
     const auto seed = run_seed() + static_cast<uint32_t>(kind);
-    compare(make_rows(GetParam(), static_cast<Kind>(kind), 5, 80000, seed), {.k = 2048}, 2 * GetParam().cluster);
+    compare(make_rows(GetParam(), static_cast<Kind>(kind), 5, std::min(80000, GetParam().longest), seed), {.k = 2048},
+            2 * GetParam().cluster);
     compare(make_rows(GetParam(), static_cast<Kind>(kind), 150, 8192, seed), {.k = 700}, 8 * GetParam().cluster);
     if (HasFatalFailure()) return;
   }
 }
 
 TEST_P(SelectSm90, LongestRows) {
-  const bool few = GetParam().capacity == 5120;
-  const int32_t most = few ? 200000 : GetParam().variant == SelectVariant::kRows ? 155000 : 100000;
+  const int32_t most = GetParam().longest;
   Matrix m = make_rows(GetParam(), Kind::kGaussian, 2, most, run_seed());
   compare(m, {.k = 2048});
   m.begin[0] = 63;
@@ -174,18 +179,21 @@ TEST_P(SelectSm90, LongestRows) {
   compare(m, {.k = 2047});
 }
 
-TEST_P(SelectSm90, LengthsAroundKTheListAndTheTiles) {
-  const int32_t capacity = GetParam().capacity;
+TEST_P(SelectSm90, LengthsAroundKAndTheTiles) {
+  const int32_t tile = std::min(GetParam().tile, 40000);
+  const int32_t most = std::min(tile + 100, GetParam().longest);
   for (const int32_t k : {1, 7, 2048}) {
     std::vector<int32_t> lengths = {0, 1, 2, 3, 4, 5, k - 1, k, k + 1, 2 * k, 10000, 16384, 16385};
-    for (int32_t i = -2; i < 7; ++i) lengths.push_back(capacity + i);
-    for (int32_t i = -5; i < 6; ++i) lengths.push_back(8192 + i);
-    Matrix m = make_rows(GetParam(), Kind::kGaussian, static_cast<int32_t>(lengths.size()), 18003, run_seed());
+    for (int32_t i = -2; i < 3; ++i) lengths.push_back(GetParam().least_sampled + i);
+    for (int32_t i = -2; i < 3; ++i) lengths.push_back(1024 + i);
+    for (int32_t i = -5; i < 6; ++i) lengths.push_back(tile + i);
+    for (int32_t &length : lengths) length = std::min(length, most);
+    Matrix m = make_rows(GetParam(), Kind::kGaussian, static_cast<int32_t>(lengths.size()), most, run_seed());
     m.end = lengths;
     compare(m, {.k = k});
     for (size_t r = 0; r < lengths.size(); ++r) {
       m.begin[r] = static_cast<int32_t>(r * 37 + r % 5);
-      m.end[r] = std::min(m.begin[r] + lengths[r], 18003);
+      m.end[r] = std::min(m.begin[r] + lengths[r], most);
     }
     compare(m, {.k = k});
     if (HasFatalFailure()) return;
@@ -219,12 +227,13 @@ TEST_P(SelectSm90, RandomShapes) {
   for (int i = 0; i < 40; ++i) {
     const auto kind = static_cast<Kind>(draw(0, static_cast<int32_t>(Kind::kNumKinds) - 1));
     SCOPED_TRACE(kind_name(kind));
-    const int32_t max_end = draw(1, 60000);
+    const int32_t max_end = draw(1, std::min(60000, GetParam().longest));
     Matrix m = make_rows(GetParam(), kind, draw(1, 12), max_end, static_cast<uint32_t>(random()), draw(0, 5));
     for (size_t r = 0; r < m.begin.size(); ++r) {
       m.begin[r] = draw(0, 1) == 0 ? 0 : draw(-2, max_end / 2);
       m.end[r] = draw(0, 9) == 0 ? draw(-1, max_end + 2) : draw(max_end / 2, max_end);
-      if (draw(0, 3) == 0 && m.end[r] - m.begin[r] > GetParam().capacity && m.begin[r] >= 0 && m.end[r] <= max_end) {
+      if (draw(0, 3) == 0 && m.end[r] - m.begin[r] >= GetParam().least_sampled && m.begin[r] >= 0 &&
+          m.end[r] <= max_end) {
         set_trap(GetParam(), m.scores.data() + static_cast<int64_t>(r) * m.stride, m.begin[r], m.end[r],
                  draw(0, 1) == 0 ? 50.0f : -50.0f);
       }
@@ -236,10 +245,11 @@ TEST_P(SelectSm90, RandomShapes) {
 }
 
 TEST_P(SelectSm90, CapturedAndReplayedWithOtherContents) {
-  constexpr int32_t kRows = 20, kColumns = 30000;
+  constexpr int32_t kRows = 20;
+  const int32_t columns = std::min(30000, GetParam().longest);
   const Wanted wanted{.k = 700};
   const LaunchLimits limits = device_limits(4 * GetParam().cluster);
-  Matrix m = make_rows(GetParam(), Kind::kGaussian, kRows, kColumns, run_seed());
+  Matrix m = make_rows(GetParam(), Kind::kGaussian, kRows, columns, run_seed());
   DeviceMatrix device(m);
   DeviceSelection selection(wanted, kRows);
   PoisonedWorkspace workspace(256);
@@ -250,8 +260,8 @@ TEST_P(SelectSm90, CapturedAndReplayedWithOtherContents) {
   for (const int32_t length : selection.read().lengths) ASSERT_EQ(length, kPoison) << "ran in the capture";
   std::mt19937 random(run_seed());
   for (int replay = 0; replay < static_cast<int>(Kind::kNumKinds); ++replay) {
-    m = make_rows(GetParam(), static_cast<Kind>(replay), kRows, kColumns, run_seed() + static_cast<uint32_t>(replay));
-    for (int32_t &end : m.end) end = static_cast<int32_t>(random() % (kColumns + 2));
+    m = make_rows(GetParam(), static_cast<Kind>(replay), kRows, columns, run_seed() + static_cast<uint32_t>(replay));
+    for (int32_t &end : m.end) end = static_cast<int32_t>(random() % static_cast<uint32_t>(columns + 2));
     device.upload(m);
     selection.poison();
     workspace.poison();

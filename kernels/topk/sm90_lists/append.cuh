@@ -3,9 +3,9 @@
 // Bit b of a lane's mask is the score at (b / 4) * 128 + 4 * lane + b % 4 of the tile.
 #pragma once
 
-#include "kernels/topk/sm90/candidates.cuh"
+#include "kernels/topk/sm90_lists/candidates.cuh"
 
-namespace ic::cuda {
+namespace ic::cuda::lists {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -70,32 +70,23 @@ __device__ inline uint32_t reaching(float bound, const float *tile, int32_t coun
   return mask;
 }
 
-/// Where candidates go: the own block's list, or the leading block's (addresses in the cluster).
-struct ListAddress {
-  uint32_t num_listed;
-  uint32_t list;
-  uint32_t bins;
-};
-
-/// Appends the scores in the mask and, with kCount, counts their keys in bins. True: no room, nothing was appended.
-template <class S, bool kAny, bool kCount, bool kRemote>
-__device__ inline bool append(const ListAddress &to, uint32_t mask, const float *tile, int32_t first_column,
-                              Counted counted) {
+/// Appends the scores in the mask. True: no room, nothing was appended.
+template <class S, bool kAny>
+__device__ inline bool append(uint32_t mask, const float *tile, int32_t first_column) {
   if (!__any_sync(kWarp, mask != 0)) return false;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int32_t own = __popc(mask);
   const int32_t inclusive = warp_inclusive_sum(own);
   uint32_t at = 0;
-  if (lane == 31) at = ptx::shared_fetch_add<kRemote>(to.num_listed, static_cast<uint32_t>(inclusive));
+  if (lane == 31)
+    at = ptx::shared_fetch_add<false>(shared_address(&block_words<S>().num_listed), static_cast<uint32_t>(inclusive));
   const auto all = static_cast<uint32_t>(__shfl_sync(kWarp, inclusive, 31));
   at = __shfl_sync(kWarp, at, 31);
   if (at + all > S::kCapacity) {
-    if constexpr (!kRemote) {
-      if (lane == 0) atomicMin(&block_words<S>().valid_listed, at);
-    }
+    if (lane == 0) atomicMin(&block_words<S>().valid_listed, at);
     return true;
   }
-  uint32_t place = to.list + 8 * (at + static_cast<uint32_t>(inclusive - own));
+  uint32_t place = shared_address(candidates<S>()) + 8 * (at + static_cast<uint32_t>(inclusive - own));
   while (mask != 0) {
     const int bit = __ffs(static_cast<int>(mask)) - 1;
     mask &= mask - 1;
@@ -103,12 +94,8 @@ __device__ inline bool append(const ListAddress &to, uint32_t mask, const float 
     float score = tile[i];
     if constexpr (kAny) score = without_nan(score);
     const uint32_t key = key_of(score);
-    ptx::shared_store_pair<kRemote>(place, key, static_cast<uint32_t>(first_column + i));
+    ptx::shared_store_pair<false>(place, key, static_cast<uint32_t>(first_column + i));
     place += 8;
-    if constexpr (kCount) {
-      const uint32_t bin = min((key - counted.lowest) >> counted.shift, static_cast<uint32_t>(kCutBins - 1));
-      ptx::shared_increment<kRemote>(to.bins + 4 * bin);
-    }
   }
   return false;
 }
@@ -131,7 +118,6 @@ __device__ inline uint32_t still_above(const Line &line, uint32_t mask, const fl
 template <class S>
 __device__ __noinline__ void list_everything(const float *scores, Span part, Span row, int32_t k, bool nan_is_absent) {
   BlockWords &words = block_words<S>();
-  const ListAddress to = {shared_address(&words.num_listed), shared_address(candidates<S>()), 0};
   const int warp = static_cast<int>(threadIdx.x) / 32;
   float bound = -INFINITY;
   for (int32_t first = part.base; first < part.end; first += S::kTile) {
@@ -141,13 +127,13 @@ __device__ __noinline__ void list_everything(const float *scores, Span part, Spa
     if (column < part.end) {
       mask = reaching<S, true>(bound, tile, part.end - column, max(0, part.begin - column), nan_is_absent);
     }
-    bool full = append<S, true, false, false>(to, mask, tile, column, {});
+    bool full = append<S, true>(mask, tile, column);
     while (__syncthreads_or(full ? 1 : 0) != 0) {
       const Line line = keep_best<S>(k, row.begin, row.end);
       bound = bound_of(line.key + 1);  // later tiles lie behind the line's position
       if (full) {
         mask = still_above(line, mask, tile, column);
-        full = append<S, true, false, false>(to, mask, tile, column, {});
+        full = append<S, true>(mask, tile, column);
       }
     }
   }
@@ -155,4 +141,4 @@ __device__ __noinline__ void list_everything(const float *scores, Span part, Spa
 
 #endif
 
-}  // namespace ic::cuda
+}  // namespace ic::cuda::lists

@@ -11,7 +11,7 @@
 
 #include "kernels/ptx/cluster.cuh"
 
-namespace ic::cuda {
+namespace ic::cuda::lists {
 
 constexpr int kCutBins = 2048;
 constexpr uint32_t kWarp = 0xffffffffu;
@@ -52,8 +52,6 @@ struct SelectShape {
   static constexpr int kSlots = kSlots_;
   static constexpr int kCluster = kCluster_;
   static constexpr int kBlocksPerProcessor = kBlocksPerProcessor_;
-  /// Candidates go straight to the leading block, which also counts them in bins; else each block keeps its own.
-  static constexpr bool kPush = kCluster >= 4;
 
   static constexpr uint32_t kListAt = kWarps * kSlots * kWarpTile * 4;
   static constexpr uint32_t kSampleBinsAt = kListAt + kCapacity * 8;
@@ -156,63 +154,49 @@ __device__ inline bool is_above(const uint2 &entry, const Line &line) {
   return entry.x > line.key || (entry.x == line.key && entry.y <= line.position);
 }
 
-/// What appending has already counted: bins of (key - lowest) >> shift, the last one for all that is larger.
-struct Counted {
-  bool ready;
-  uint32_t lowest;
-  int shift;
-};
-
 /// The line that exactly k of the first `count` >= k entries are above; positions lie in [begin, end).
 template <class S>
-__device__ inline Line find_line(int32_t count, int32_t k, int32_t begin, int32_t end, uint32_t *bins,
-                                 Counted counted) {
+__device__ inline Line find_line(int32_t count, int32_t k, int32_t begin, int32_t end, uint32_t *bins) {
   const uint2 *list = candidates<S>();
   BlockWords &words = block_words<S>();
   const int tid = static_cast<int>(threadIdx.x);
   const int lane = tid % 32;
-  uint32_t low = counted.lowest;
-  uint32_t high = 0xffffffffu;
+  uint32_t low = 0xffffffffu;
+  uint32_t high = 0;
   if (tid == 0) words.num_few = 0;
-  if (!counted.ready) {
-    low = 0xffffffffu;
-    high = 0;
 #pragma unroll 4
-    for (int32_t i = tid; i < count; i += S::kThreads) {
-      const uint32_t key = list[i].x;
-      high = max(high, key);
-      low = min(low, key);
-    }
-    high = __reduce_max_sync(kWarp, high);
-    low = __reduce_min_sync(kWarp, low);
-    if (lane == 0) {
-      words.of_warp[tid / 32] = high;
-      words.of_warp_too[tid / 32] = low;
-    }
-    __syncthreads();
-    high = __reduce_max_sync(kWarp, lane < S::kWarps ? words.of_warp[lane] : 0u);
-    low = __reduce_min_sync(kWarp, lane < S::kWarps ? words.of_warp_too[lane] : 0xffffffffu);
+  for (int32_t i = tid; i < count; i += S::kThreads) {
+    const uint32_t key = list[i].x;
+    high = max(high, key);
+    low = min(low, key);
   }
+  high = __reduce_max_sync(kWarp, high);
+  low = __reduce_min_sync(kWarp, low);
+  if (lane == 0) {
+    words.of_warp[tid / 32] = high;
+    words.of_warp_too[tid / 32] = low;
+  }
+  __syncthreads();
+  high = __reduce_max_sync(kWarp, lane < S::kWarps ? words.of_warp[lane] : 0u);
+  low = __reduce_min_sync(kWarp, lane < S::kWarps ? words.of_warp_too[lane] : 0xffffffffu);
   uint32_t tie_key = 0;
   bool ties = false;  // low and high are then complements of positions
 #pragma unroll 1
   for (;;) {
     const uint32_t span = high - low;
-    const int shift = counted.ready ? counted.shift : max(0, 21 - __clz(static_cast<int>(span)));
-    if (!counted.ready) {
-      if (!ties) {
+    const int shift = max(0, 21 - __clz(static_cast<int>(span)));
+    if (!ties) {
 #pragma unroll 4
-        for (int32_t i = tid; i < count; i += S::kThreads) {
-          const uint32_t distance = list[i].x - low;
-          if (distance <= span) atomicAdd(bins + (distance >> shift), 1u);
-        }
-      } else {
+      for (int32_t i = tid; i < count; i += S::kThreads) {
+        const uint32_t distance = list[i].x - low;
+        if (distance <= span) atomicAdd(bins + (distance >> shift), 1u);
+      }
+    } else {
 #pragma unroll 2
-        for (int32_t i = tid; i < count; i += S::kThreads) {
-          const uint2 entry = list[i];
-          const uint32_t distance = ~entry.y - low;
-          if (entry.x == tie_key && distance <= span) atomicAdd(bins + (distance >> shift), 1u);
-        }
+      for (int32_t i = tid; i < count; i += S::kThreads) {
+        const uint2 entry = list[i];
+        const uint32_t distance = ~entry.y - low;
+        if (entry.x == tie_key && distance <= span) atomicAdd(bins + (distance >> shift), 1u);
       }
     }
     __syncthreads();
@@ -220,9 +204,7 @@ __device__ inline Line find_line(int32_t count, int32_t k, int32_t begin, int32_
     k -= bin.above;
     const uint32_t edge = low + (static_cast<uint32_t>(bin.index) << shift);
     const uint32_t width = (1u << shift) - 1;
-    const bool open = counted.ready && bin.index == kCutBins - 1;
-    const uint32_t top = high - edge < width || open ? high : edge + width;
-    counted.ready = false;
+    const uint32_t top = high - edge < width ? high : edge + width;
     if (bin.count == k) return ties ? Line{tie_key, ~edge} : Line{edge, 0xffffffffu};
     if (bin.count <= kMostFew) {  // ranked by comparison, in every warp
 #pragma unroll 4
@@ -269,7 +251,7 @@ __device__ __noinline__ Line keep_best(int32_t k, int32_t begin, int32_t end) {
     words.valid_listed = 0xffffffffu;
     words.overflow = 0;
   }
-  const Line line = find_line<S>(count, k, begin, end, sample_bins<S>(), {false, 0, 0});
+  const Line line = find_line<S>(count, k, begin, end, sample_bins<S>());
 #pragma unroll 1
   for (int32_t first = 0; first < count; first += S::kThreads) {
     const int32_t i = first + tid;
@@ -293,4 +275,4 @@ __device__ __noinline__ Line keep_best(int32_t k, int32_t begin, int32_t end) {
 
 #endif
 
-}  // namespace ic::cuda
+}  // namespace ic::cuda::lists

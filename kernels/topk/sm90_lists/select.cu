@@ -26,11 +26,11 @@
 #include "kernels/ptx/bulk_copy.cuh"
 #include "kernels/ptx/mbarrier.cuh"
 #include "kernels/topk/launch.h"
-#include "kernels/topk/sm90/append.cuh"
+#include "kernels/topk/sm90_lists/append.cuh"
 #include "kernels/topk/smxx/order_key.cuh"
 #include "kernels/views/rows.cuh"
 
-namespace ic::cuda {
+namespace ic::cuda::lists {
 namespace {
 
 using sm90::SelectVariant;
@@ -38,12 +38,10 @@ using sm90::SelectVariant;
 constexpr int32_t kMostK = 2048;
 
 /// threads, sample vectors, list, vectors, slots, cluster, blocks per processor
-using ShortRows = SelectShape<256, 1, 3072, 8, 1, 1, 3>;
 using Rows = SelectShape<256, 2, 4096, 8, 1, 1, 3>;
 using LongRows = SelectShape<256, 2, 5120, 6, 1, 1, 3>;
 using OneBlock = SelectShape<512, 2, 5120, 8, 2, 1, 1>;
 using TwoBlocks = SelectShape<512, 2, 5120, 8, 2, 2, 1>;
-using EightBlocks = SelectShape<512, 2, 5120, 4, 4, 8, 1>;
 
 struct Plan {
   float margin;      // of the sampled threshold, in standard deviations
@@ -133,15 +131,10 @@ struct Sample {
 
 /// Where a row starts: scores at or above line.key; those equal to it only in tiles that start at or before
 /// line.position. A guess: whatever it is, the result is exact.
-struct Start {
-  Line line;
-  uint32_t highest;  // key of the sample
-};
-
 /// Barriers: one at least.
 template <class S>
-__device__ inline Start find_start(const Sample<S> &sample, const Span &row, int32_t k, float margin,
-                                   uint32_t last_key) {
+__device__ inline Line find_start(const Sample<S> &sample, const Span &row, int32_t k, float margin,
+                                  uint32_t last_key) {
   BlockWords &words = block_words<S>();
   uint32_t *bins = sample_bins<S>();
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -156,23 +149,14 @@ __device__ inline Start find_start(const Sample<S> &sample, const Span &row, int
       max(least, min(least + least * 3 / 8, static_cast<int32_t>(0.92f * static_cast<float>(S::kCapacity) * fraction)));
 
   uint32_t reaching_last = 0;
-  uint32_t highest = 0;
-  sample.for_each([&](uint32_t key) {
-    reaching_last += key >= last_key ? 1u : 0u;
-    highest = max(highest, key);
-  });
+  sample.for_each([&](uint32_t key) { reaching_last += key >= last_key ? 1u : 0u; });
   reaching_last = __reduce_add_sync(kWarp, reaching_last);
-  highest = __reduce_max_sync(kWarp, highest);
-  if (lane == 0) {
-    words.of_warp[warp] = reaching_last;
-    words.of_warp_too[warp] = highest;
-  }
+  if (lane == 0) words.of_warp[warp] = reaching_last;
   __syncthreads();
   const auto reached = static_cast<int32_t>(__reduce_add_sync(kWarp, lane < S::kWarps ? words.of_warp[lane] : 0u));
-  highest = __reduce_max_sync(kWarp, lane < S::kWarps ? words.of_warp_too[lane] : 0u);
   // All blocks of a cluster must agree, so they do not use what only some of them know.
   if (S::kCluster == 1 && last_key != 0 && reached >= least && reached <= most) {
-    return {{last_key, 0xffffffffu}, highest};
+    return {last_key, 0xffffffffu};
   }
 
   const int32_t rank = S::kCluster == 1 ? (least + most + 1) / 2 : least;
@@ -208,7 +192,7 @@ __device__ inline Start find_start(const Sample<S> &sample, const Span &row, int
       }
     }
   }
-  return {{key, position}, highest};
+  return {key, position};
 }
 
 /// A row without a candidate list: all its columns, or none.
@@ -531,31 +515,13 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
       words.valid_listed = 0xffffffffu;
       words.overflow = 0;
     }
-    if constexpr (S::kPush) {
-      if (streamed) {  // matched before the first candidate goes to the leader
-        __syncthreads();
-        ptx::cluster_arrive();
-      }
-    }
-    Counted counted = {false, 0, 0};
     bool again = !streamed;
     if (streamed) {
-      const Start start = find_start<S>(sample, span, k, plan.margin, last_key);
-      Line line = start.line;
+      Line line = find_start<S>(sample, span, k, plan.margin, last_key);
       last_key = line.key;
       if (line.key <= kKeyOfMinusInfinity) {  // mostly masked: the tiles must go by, but are not looked at
         again = true;
         line = {kNoBound, 0};
-      }
-      counted = {S::kPush && !again, line.key,
-                 max(0, 21 - __clz(static_cast<int>(max(start.highest, line.key) - line.key)))};
-      ListAddress to = {shared_address(&words.num_listed), shared_address(candidates<S>()),
-                        shared_address(list_bins<S>())};
-      if constexpr (S::kPush) {
-        const auto of = static_cast<uint32_t>(leader);
-        to = {ptx::cluster_address(to.num_listed, of), ptx::cluster_address(to.list, of),
-              ptx::cluster_address(to.bins, of)};
-        ptx::cluster_wait();
       }
       const bool unsafe_end = Slots<S>::ends_unsafely(p, row, part.end);
       int32_t column = part.base + warp * S::kWarpTile;
@@ -564,13 +530,12 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
       const float *tile = nullptr;
       for (;;) {
         while (!full && column < part.end) {
-          if (!S::kPush && __any_sync(kWarp, *static_cast<volatile uint32_t *>(&words.overflow) != 0)) break;
+          if (__any_sync(kWarp, *static_cast<volatile uint32_t *>(&words.overflow) != 0)) break;
           const int32_t columns = part.end - column;
           tile = slots.wait(scores, column, columns, unsafe_end);
           const float bound = bound_of(static_cast<uint32_t>(column) > line.position ? line.key + 1 : line.key);
           mask = reaching<S, false>(bound, tile, columns, max(0, part.begin - column), false);
-          // Pushed candidates that do not fit are seen in the leader's counter.
-          full = append<S, false, S::kPush, S::kPush>(to, mask, tile, column, counted) && !S::kPush;
+          full = append<S, false>(mask, tile, column);
           if (!full) {
             slots.release();
             column += S::kTile;
@@ -582,7 +547,7 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
         line = keep_best<S>(k, span.begin, span.end);
         if (full) {
           mask = still_above(line, mask, tile, column);
-          full = append<S, false, false, false>(to, mask, tile, column, counted);
+          full = append<S, false>(mask, tile, column);
           if (!full) {
             slots.release();
             column += S::kTile;
@@ -599,17 +564,11 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
         ptx::cluster_arrive();
         ptx::cluster_wait();
         const uint32_t counter = shared_address(&words.num_listed);
-        if constexpr (S::kPush) {
-          const auto total =
-              static_cast<int32_t>(ptx::cluster_load(ptx::cluster_address(counter, static_cast<uint32_t>(leader))));
-          again |= total < k || total > S::kCapacity;
-        } else {
-          if (lane < S::kCluster) {
-            own_count =
-                static_cast<int32_t>(ptx::cluster_load(ptx::cluster_address(counter, static_cast<uint32_t>(lane))));
-          }
-          again |= static_cast<int32_t>(__reduce_add_sync(kWarp, static_cast<uint32_t>(own_count))) < k;
+        if (lane < S::kCluster) {
+          own_count =
+              static_cast<int32_t>(ptx::cluster_load(ptx::cluster_address(counter, static_cast<uint32_t>(lane))));
         }
+        again |= static_cast<int32_t>(__reduce_add_sync(kWarp, static_cast<uint32_t>(own_count))) < k;
       }
     }
     if (again) {
@@ -622,10 +581,6 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
         words.num_listed = 0;
         words.valid_listed = 0xffffffffu;
         words.overflow = 0;
-      }
-      if (S::kPush) {
-        counted.ready = false;
-        for (int i = tid; i < kCutBins; i += S::kThreads) list_bins<S>()[i] = 0;
       }
       __syncthreads();
       list_everything<S>(scores, part, span, k, nan_is_absent);
@@ -646,13 +601,13 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
         ptx::cluster_wait();
         continue;
       }
-      if (again || !S::kPush) gather_lists<S>(rank, own_count, k, span);
+      gather_lists<S>(rank, own_count, k, span);
       ptx::cluster_arrive();
     }
     __syncthreads();
     const auto listed = static_cast<int32_t>(words.num_listed);
     Line line = {0, 0xffffffffu};
-    if (listed >= k) line = find_line<S>(listed, k, span.begin, span.end, list_bins<S>(), counted);
+    if (listed >= k) line = find_line<S>(listed, k, span.begin, span.end, list_bins<S>());
     write_ranked<S>(p, plan, row, span, listed, line);
     if constexpr (S::kCluster > 1) ptx::cluster_wait();
   }
@@ -712,53 +667,44 @@ cudaError_t launch(const SelectRowsParams &params, const LaunchLimits &limits, c
 
 }  // namespace
 
-cudaError_t load_select_sm90() {
-  for (cudaError_t (*load_one)() :
-       {load<ShortRows>, load<Rows>, load<LongRows>, load<OneBlock>, load<TwoBlocks>, load<EightBlocks>}) {
+cudaError_t load_select() {
+  for (cudaError_t (*load_one)() : {load<Rows>, load<LongRows>, load<OneBlock>, load<TwoBlocks>}) {
     const cudaError_t error = load_one();
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;
 }
 
-bool select_sm90_fits(const SelectRowsParams &params, const LaunchLimits &limits, SelectVariant variant) {
+bool select_fits(const SelectRowsParams &params, const LaunchLimits &limits, SelectVariant variant) {
   switch (variant) {
-    case SelectVariant::kShortRows:
-      return fits<ShortRows>(params, limits);
-    case SelectVariant::kRows:
+    case SelectVariant::kListedRows:
       return fits<Rows>(params, limits);
-    case SelectVariant::kLongRows:
+    case SelectVariant::kListedLongRows:
       return fits<LongRows>(params, limits);
-    case SelectVariant::kOneBlock:
+    case SelectVariant::kOneList:
       return fits<OneBlock>(params, limits);
-    case SelectVariant::kTwoBlocks:
+    case SelectVariant::kTwoLists:
       return fits<TwoBlocks>(params, limits);
-    case SelectVariant::kEightBlocks:
-      return fits<EightBlocks>(params, limits);
     default:
       return false;
   }
 }
 
-cudaError_t launch_select_sm90(const SelectRowsParams &params, const LaunchLimits &limits, SelectVariant variant,
-                               cudaStream_t stream) {
+cudaError_t launch_select(const SelectRowsParams &params, const LaunchLimits &limits, SelectVariant variant,
+                          cudaStream_t stream) {
   if (params.rows.count <= 0) return cudaSuccess;
   switch (variant) {
-    case SelectVariant::kShortRows:
-      return launch<ShortRows>(params, limits, stream);
-    case SelectVariant::kRows:
+    case SelectVariant::kListedRows:
       return launch<Rows>(params, limits, stream);
-    case SelectVariant::kLongRows:
+    case SelectVariant::kListedLongRows:
       return launch<LongRows>(params, limits, stream);
-    case SelectVariant::kOneBlock:
+    case SelectVariant::kOneList:
       return launch<OneBlock>(params, limits, stream);
-    case SelectVariant::kTwoBlocks:
+    case SelectVariant::kTwoLists:
       return launch<TwoBlocks>(params, limits, stream);
-    case SelectVariant::kEightBlocks:
-      return launch<EightBlocks>(params, limits, stream);
     default:
       return cudaErrorNotSupported;
   }
 }
 
-}  // namespace ic::cuda
+}  // namespace ic::cuda::lists

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// The k-th of a list of (key, position) pairs. Called by all threads of a block.
+//
+// Loops are rolled on purpose: each runs once per row, and straight-line code would miss the instruction cache.
+#pragma once
+
+#include "kernels/topk/sm90_windows/bins.cuh"
+
+namespace ic::cuda::windows {
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+/// The line below the best: keys above `key`, and of those equal to it the positions up to `position`.
+struct Line {
+  uint32_t key;
+  uint32_t position;
+};
+
+__device__ inline bool is_above(const uint2 &entry, const Line &line) {
+  return entry.x > line.key || (entry.x == line.key && entry.y <= line.position);
+}
+
+/// The line that exactly `wanted` of the first `count` entries are above, 0 < wanted < count. Keys lie in the window,
+/// positions in the row.
+template <class S>
+__device__ inline Line find_line(int32_t count, int32_t wanted, const Window &window, const Span &row) {
+  const uint2 *list = candidates<S>();
+  BlockWords &words = block_words<S>();
+  const int tid = static_cast<int>(threadIdx.x);
+  uint32_t low = window.low;
+  uint32_t high = window.high;
+  if (tid == 0) words.num_few = 0;
+  if (window.has_bottom() || high == kKeyOfInfinity) {  // the keys' own range is smaller
+    low = 0xffffffffu;
+    high = 0;
+#pragma unroll 4
+    for (int32_t i = tid; i < count; i += S::kThreads) {
+      const uint32_t key = list[i].x;
+      high = max(high, key);
+      low = min(low, key);
+    }
+    block_range<S>(&low, &high);
+  }
+  uint32_t tie_key = 0;
+  bool ties = false;  // low and high are then complements of positions
+#pragma unroll 1
+  for (;;) {
+    const uint32_t span = high - low;
+    const int shift = bin_shift<S>(span);
+    if (!ties) {
+#pragma unroll 4
+      for (int32_t i = tid; i < count; i += S::kThreads) {
+        const uint32_t distance = list[i].x - low;
+        if (distance <= span) atomicAdd(bins<S>() + (distance >> shift), 1u);
+      }
+    } else {
+#pragma unroll 2
+      for (int32_t i = tid; i < count; i += S::kThreads) {
+        const uint2 entry = list[i];
+        const uint32_t distance = ~entry.y - low;
+        if (entry.x == tie_key && distance <= span) atomicAdd(bins<S>() + (distance >> shift), 1u);
+      }
+    }
+    __syncthreads();
+    Bin bin[1];
+    find_bins<S>({wanted}, bin);
+    wanted -= bin[0].above;
+    const uint32_t edge = low + (static_cast<uint32_t>(bin[0].index) << shift);
+    const uint32_t top = min(high - edge, (1u << shift) - 1) + edge;
+    if (bin[0].count == wanted) return ties ? Line{tie_key, ~edge} : Line{edge, 0xffffffffu};
+    if (bin[0].count <= kMostFew) {  // ranked by comparison, in every warp
+#pragma unroll 4
+      for (int32_t i = tid; i < count; i += S::kThreads) {
+        const uint2 entry = list[i];
+        const uint32_t value = ties ? ~entry.y : entry.x;
+        if (value - edge <= top - edge && (!ties || entry.x == tie_key)) {
+          words.few[ptx::shared_fetch_add<false>(shared_address(&words.num_few), 1)] = entry;
+        }
+      }
+      __syncthreads();
+      const uint2 mine = words.few[lane_id()];
+      const auto pair = [](const uint2 &e) { return static_cast<uint64_t>(e.x) << 32 | static_cast<uint32_t>(~e.y); };
+      const uint64_t own = pair(mine);
+      int32_t better = 0;
+#pragma unroll 4
+      for (int32_t i = 0; i < bin[0].count; ++i) better += pair(words.few[i]) > own ? 1 : 0;
+      const bool is_last = lane_id() < bin[0].count && better == wanted - 1;
+      const int winner = __ffs(static_cast<int>(__ballot_sync(kWarp, is_last))) - 1;
+      return {__shfl_sync(kWarp, mine.x, winner), __shfl_sync(kWarp, mine.y, winner)};
+    }
+    if (edge == top) {
+      tie_key = edge;
+      ties = true;
+      low = ~static_cast<uint32_t>(row.end - 1);
+      high = ~static_cast<uint32_t>(row.begin);
+    } else {
+      low = edge;
+      high = top;
+    }
+  }
+}
+
+#endif
+
+}  // namespace ic::cuda::windows

@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: Apache-2.0
+// The k best of each row of a score matrix on Hopper: one read of the row by bulk copies, no barrier between warps.
+//
+// Bound: bytes, 4 per score. Design (docs/kernels/topk_sm90.md):
+//
+//   slot     every warp has tiles of its own in the row and a slot of its own in shared memory, which it refills itself
+//            by bulk copies, across rows
+//   window   keys that the k-th lies between, from a sample of the row, drawn while the row before is finished
+//   tile     scores above the window become bits, one per column; scores in the window go to a list, in no order. If
+//            many scores have the window's lowest key (plateaus), these become bits too and stay out of the list
+//   line     the k-th of the list by a histogram, then by comparison inside one bin; chosen entries add their bits
+//   output   a sum over the words of bits gives each position its place: ascending without a sort
+//
+// The counts tell whether the window was right. If not, the row is read again until it is: exact for any data.
+//
+// Few rows: a cluster per row, each block has a slice of the columns. All draw the same sample and, after one exchange
+// of counts and lists, find the same line; each writes its own part of the output.
+#include <cuda_runtime.h>
+
+#include <algorithm>
+
+#include "indexcache.h"
+#include "kernels/policy/sm90.h"
+#include "kernels/topk/launch.h"
+#include "kernels/topk/sm90_windows/compare.cuh"
+#include "kernels/topk/sm90_windows/line.cuh"
+#include "kernels/topk/sm90_windows/narrow.cuh"
+#include "kernels/topk/sm90_windows/slot.cuh"
+#include "kernels/topk/sm90_windows/window.cuh"
+#include "kernels/topk/sm90_windows/write.cuh"
+
+namespace ic::cuda::windows {
+namespace {
+
+using sm90::SelectVariant;
+
+/// threads, sample vectors, list, columns, cluster, blocks per processor, bins
+using Small = SelectShape<256, 1, 2280, 9216, 1, 4, 1024>;
+using Medium = SelectShape<512, 1, 3072, 49152, 1, 2, 2048>;
+using OneBlock = SelectShape<512, 2, 6144, 262144, 1, 1, 2048>;
+using TwoBlocks = SelectShape<512, 2, 6144, 131072, 2, 1, 2048>;
+using EightBlocks = SelectShape<512, 2, 6144, 32768, 8, 1, 2048>;
+
+struct Plan {
+  SamplePlan sample;
+  bool bulk_output;  // rows of indices lie on 16 bytes
+};
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+/// What all blocks of a row counted, and those in front of this one.
+struct Counts {
+  int32_t above;
+  int32_t listed;
+  int32_t ties;
+  int32_t above_in_front;
+  int32_t ties_in_front;
+};
+
+/// One barrier of the block or the cluster at least.
+template <class S>
+__device__ inline Counts exchange_counts(int32_t rank) {
+  BlockWords &words = block_words<S>();
+  __syncthreads();
+  if constexpr (S::kCluster == 1) {
+    return {static_cast<int32_t>(words.num_above), static_cast<int32_t>(words.num_listed),
+            static_cast<int32_t>(words.num_ties), 0, 0};
+  } else {
+    if (threadIdx.x < S::kCluster) {
+      ptx::shared_store_pair<true>(ptx::cluster_address(shared_address(&words.of_block[rank]), threadIdx.x),
+                                   words.num_above, words.num_listed);
+      ptx::shared_store_pair<true>(ptx::cluster_address(shared_address(&words.ties_of_block[rank]), threadIdx.x),
+                                   words.num_ties, 0);
+    }
+    cluster_barrier();
+    uint2 mine = make_uint2(0, 0);
+    uint32_t ties = 0;
+    if (lane_id() < S::kCluster) {
+      mine = words.of_block[lane_id()];
+      ties = words.ties_of_block[lane_id()].x;
+    }
+    const auto sum = [](uint32_t value) { return static_cast<int32_t>(__reduce_add_sync(kWarp, value)); };
+    return {sum(mine.x), sum(mine.y), sum(ties), sum(lane_id() < rank ? mine.x : 0), sum(lane_id() < rank ? ties : 0)};
+  }
+}
+
+/// Whether the counts place the k-th in the window, or there are fewer keys than k, and the list is complete.
+__device__ inline bool is_found(const Window &window, const Counts &counts, int32_t k, int32_t capacity) {
+  if (counts.above > k || (counts.above < k && counts.listed > capacity)) return false;
+  return counts.above + counts.listed + counts.ties >= k || window.has_bottom();
+}
+
+struct Found {
+  Window window;
+  Counts counts;
+};
+
+/// Reads the row again until its k-th is found: with the window next to the first one, then with narrowed ones. Rare,
+/// and a function of its own so that nothing is kept for it elsewhere.
+template <class S>
+__device__ __noinline__ Found look_again(const float *scores, Span span, Span part, int32_t rank, int32_t k,
+                                         bool nan_is_absent, bool was_streamed, Found now) {
+  Window &window = now.window;
+  Counts &counts = now.counts;
+  bool next_to = was_streamed;
+  for (bool known = was_streamed;; known = true) {
+    bool narrow = !next_to;
+    if (known) {
+      if (is_found(window, counts, k, list_capacity<S>(window, span))) return now;
+      if (counts.above > k) {
+        window = window.above(next_to);
+      } else if (counts.above + counts.listed + counts.ties < k) {
+        window = window.below(next_to);
+      } else {
+        narrow = true;  // the list is too short
+      }
+      narrow |= window.has_bottom() || window.high == kKeyOfInfinity;
+    }
+    if (narrow) window = narrow_window<S>(scores, part, k, nan_is_absent, window);
+    next_to = false;
+    list_window<S>(scores, part, tie_bits<S>(window, span), list_capacity<S>(window, span), nan_is_absent, window);
+    counts = exchange_counts<S>(rank);
+  }
+}
+
+/// The other blocks' entries behind the own ones. The row's list fits.
+template <class S>
+__device__ inline void gather_lists(int32_t rank) {
+  BlockWords &words = block_words<S>();
+  uint2 *list = candidates<S>();
+  const auto own = static_cast<int32_t>(words.num_listed);
+  const int32_t theirs =
+      lane_id() < S::kCluster && lane_id() != rank ? static_cast<int32_t>(words.of_block[lane_id()].y) : 0;
+  const int32_t inclusive = warp_inclusive_sum(theirs);
+  const int32_t start = inclusive - theirs;
+  const int32_t others = __shfl_sync(kWarp, inclusive, S::kCluster - 1);
+#pragma unroll 4
+  for (int32_t i = static_cast<int32_t>(threadIdx.x); i - lane_id() < others; i += S::kThreads) {
+    int of = 0;  // the last block that starts at or before the entry
+#pragma unroll
+    for (int step = S::kCluster / 2; step > 0; step /= 2) {
+      if (__shfl_sync(kWarp, start, of + step) <= i) of += step;
+    }
+    const int32_t offset = i - __shfl_sync(kWarp, start, of);
+    if (i < others) {
+      list[own + i] = ptx::cluster_load_pair(ptx::cluster_address(shared_address(list), static_cast<uint32_t>(of)) +
+                                             8 * static_cast<uint32_t>(offset));
+    }
+  }
+}
+
+template <class S>
+__device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) {
+  BlockWords &words = block_words<S>();
+  const int tid = static_cast<int>(threadIdx.x);
+  const int32_t rank = S::kCluster > 1 ? static_cast<int32_t>(ptx::cluster_rank()) : 0;
+  const auto first_item = static_cast<int32_t>(blockIdx.x) / S::kCluster;
+  const auto item_step = static_cast<int32_t>(gridDim.x) / S::kCluster;
+  const int32_t k = p.out.k;
+  const bool nan_is_absent = p.nan_is_absent != 0;
+
+  // Rows are taken from the last on. The next row's range, first tiles and sample are asked for while a row is
+  // finished.
+  const auto row_of = [&](int32_t item) { return p.rows.count - 1 - item; };
+  RowWords row_words;
+  row_words.load(p.rows, row_of(first_item));
+  RowWords next_words;
+  next_words.load(p.rows, row_of(first_item + item_step));
+  if constexpr (S::kCluster > 1) ptx::cluster_arrive();
+  Slot<S> slot;
+  if (lane_id() == 0) slot.init();
+  for (int i = tid; i < S::kBins; i += S::kThreads) bins<S>()[i] = 0;
+  __syncthreads();
+  Sample<S> sample;
+  const auto ask = [&](int32_t row, const Span &span) {
+    if (row < 0 || !is_streamed(p, span)) return;
+    const Span part = slice<S>(span, rank);
+    slot.ask(p, row, part, part.base + warp_id() * kTileColumns);
+  };
+  const auto load_sample = [&](int32_t row, const Span &span) {
+    if (row >= 0 && is_streamed(p, span)) {
+      sample.load(p.scores + row * p.score_stride, span, plan.sample);
+    } else {
+      sample.clear();
+    }
+  };
+  Span next = row_words.span(p.rows);
+  load_sample(row_of(first_item), next);
+  ask(row_of(first_item), next);
+  if constexpr (S::kCluster > 1) ptx::cluster_wait();  // all blocks run before one writes to another
+
+  for (int32_t item = first_item; item < p.rows.count; item += item_step) {
+    const int32_t row = row_of(item);
+    const Span span = next;
+    next = next_words.span(p.rows);
+    next_words.load(p.rows, row_of(item + 2 * item_step));
+    const Span part = slice<S>(span, rank);
+    const float *scores = p.scores + row * p.score_stride;
+    if (span.count() <= 0 || (span.count() <= k && !nan_is_absent)) {
+      if (rank == 0) write_all<S>(p, row, span);
+      ask(row_of(item + item_step), next);
+      load_sample(row_of(item + item_step), next);
+      continue;
+    }
+    if (tid == 0) {
+      ptx::bulk_stores_read();
+      words.num_above = 0;
+      words.num_listed = 0;
+      words.num_ties = 0;
+      words.chosen_in_front = 0;
+    }
+    Window window = {kKeyOfMinusInfinity, kKeyOfInfinity, false};
+    const bool streamed = is_streamed(p, span);
+    if (streamed) {
+      window = find_window<S>(sample, plan.sample, span.count(), k);
+      const Bounds bounds(window, nan_is_absent);
+      const int32_t capacity = list_capacity<S>(window, span);
+      int32_t num_above = 0;
+      int32_t num_ties = 0;
+      for (int32_t column = part.base + warp_id() * kTileColumns; column < part.end; column += S::kTile) {
+        const float *tile = slot.wait(p, row, part, column);
+        const TileBits bits = compare_tile(tile, bounds, part.begin - column, part.end - column);
+        const int32_t word = (column - part.base) / 32 + lane_id();
+        column_bits<S>()[word] = bits.above;
+        num_above += __popc(bits.above);
+        if (window.ties) {
+          tie_bits<S>(window, span)[word] = bits.ties;
+          num_ties += __popc(bits.ties);
+        }
+        append<S>(bits.listed, tile, column, capacity);
+        __syncwarp();
+        slot.ask(p, row, part, column + S::kTile);
+      }
+      num_above = __reduce_add_sync(kWarp, num_above);
+      num_ties = __reduce_add_sync(kWarp, num_ties);
+      if (lane_id() == 0 && num_above > 0) atomicAdd(&words.num_above, static_cast<uint32_t>(num_above));
+      if (lane_id() == 0 && num_ties > 0) atomicAdd(&words.num_ties, static_cast<uint32_t>(num_ties));
+    }
+    ask(row_of(item + item_step), next);
+    Counts counts = exchange_counts<S>(rank);
+    if (!streamed || !is_found(window, counts, k, list_capacity<S>(window, span))) {
+      const Found found = look_again<S>(scores, span, part, rank, k, nan_is_absent, streamed, {window, counts});
+      window = found.window;
+      counts = found.counts;
+    }
+    load_sample(row_of(item + item_step), next);
+
+    const int32_t from_list = min(k - counts.above, counts.listed);
+    const int32_t from_ties = min(k - counts.above - from_list, counts.ties);
+    const int32_t ties_in_front = min(from_ties, counts.ties_in_front);
+    int32_t start = counts.above_in_front + ties_in_front;
+    if constexpr (S::kCluster > 1) {
+      if (from_list > 0) gather_lists<S>(rank);
+      ptx::cluster_arrive();  // matched when the list may be overwritten
+      __syncthreads();
+    }
+    if (from_list > 0) {
+      Line line = {0, 0xffffffffu};  // everything is above
+      if (from_list < counts.listed) line = find_line<S>(counts.listed, from_list, window, span);
+      int32_t in_front = 0;
+#pragma unroll 4
+      for (int32_t i = tid; i < counts.listed; i += S::kThreads) {
+        const uint2 entry = candidates<S>()[i];
+        if (!is_above(entry, line)) continue;
+        const int32_t at = static_cast<int32_t>(entry.y) - part.base;
+        if (S::kCluster == 1 || (at >= 0 && static_cast<int32_t>(entry.y) < part.end)) {
+          atomicOr(column_bits<S>() + at / 32, 0x80000000u >> (at % 32));
+        } else if (at < 0) {
+          ++in_front;
+        }
+      }
+      if constexpr (S::kCluster > 1) {
+        in_front = __reduce_add_sync(kWarp, in_front);
+        if (lane_id() == 0 && in_front > 0) atomicAdd(&words.chosen_in_front, static_cast<uint32_t>(in_front));
+      }
+      __syncthreads();
+      start += static_cast<int32_t>(words.chosen_in_front);
+    }
+    write_chosen<S>(p, plan.bulk_output, row, part, tie_bits<S>(window, span), from_ties - ties_in_front, start, rank,
+                    counts.above + from_list + from_ties);
+    if constexpr (S::kCluster > 1) ptx::cluster_wait();
+  }
+  if (tid == 0) ptx::bulk_stores_done();
+}
+
+#endif
+
+template <class S>
+__global__ void __launch_bounds__(S::kThreads, S::kBlocksPerProcessor)
+    select_sm90_kernel(const __grid_constant__ SelectRowsParams p, const __grid_constant__ Plan plan) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  select_rows<S>(p, plan);
+#endif
+}
+
+template <class S>
+cudaError_t load() {
+  const auto *kernel = reinterpret_cast<const void *>(select_sm90_kernel<S>);
+  cudaFuncAttributes attributes;
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
+  if (error != cudaSuccess) return error;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(S::kBytes));
+}
+
+bool on_16_bytes(const void *p, int64_t stride) { return reinterpret_cast<uintptr_t>(p) % 16 == 0 && stride % 4 == 0; }
+
+template <class S>
+bool fits(const SelectRowsParams &p, const LaunchLimits &limits) {
+  // A part has a multiple of 32 columns more than its share at most, and up to three in front of the first.
+  const int64_t columns = (int64_t{p.rows.max_key_end} + 3 + 32 * S::kCluster) / S::kCluster;
+  return limits.compute_capability == 90 && p.out.k <= kMostK && p.out.order != IC_ORDER_SCORE &&
+         on_16_bytes(p.scores, p.score_stride) && columns <= S::kColumns &&
+         (limits.max_ctas == 0 || limits.max_ctas >= S::kCluster);
+}
+
+template <class S>
+cudaError_t launch(const SelectRowsParams &params, const LaunchLimits &limits, cudaStream_t stream) {
+  if (!fits<S>(params, limits)) return cudaErrorNotSupported;
+  Plan plan;
+  plan.sample = {S::kStrata, 4.0f};
+  plan.bulk_output = on_16_bytes(params.out.indices, params.out.index_stride);
+  const int64_t resident = int64_t{limits.num_processors} * S::kBlocksPerProcessor;
+  const int64_t blocks = std::min(int64_t{params.rows.count} * S::kCluster, resident);
+  cudaLaunchAttribute cluster = {};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim.x = S::kCluster;
+  cluster.val.clusterDim.y = 1;
+  cluster.val.clusterDim.z = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(std::max(limits.grid(blocks) / S::kCluster, 1u) * S::kCluster);
+  config.blockDim = dim3(S::kThreads);
+  config.dynamicSmemBytes = S::kBytes;
+  config.stream = stream;
+  config.attrs = &cluster;
+  config.numAttrs = S::kCluster > 1 ? 1 : 0;
+  return cudaLaunchKernelEx(&config, select_sm90_kernel<S>, params, plan);
+}
+
+/// Calls body(shape) for the shape of a variant.
+template <class Body>
+cudaError_t with_shape(SelectVariant variant, Body &&body) {
+  switch (variant) {
+    case SelectVariant::kSmallRows:
+      return body(Small());
+    case SelectVariant::kMediumRows:
+      return body(Medium());
+    case SelectVariant::kOneWindow:
+      return body(OneBlock());
+    case SelectVariant::kTwoWindows:
+      return body(TwoBlocks());
+    case SelectVariant::kEightWindows:
+      return body(EightBlocks());
+    default:
+      return cudaErrorNotSupported;
+  }
+}
+
+}  // namespace
+
+cudaError_t load_select() {
+  for (cudaError_t (*load_one)() : {load<Small>, load<Medium>, load<OneBlock>, load<TwoBlocks>, load<EightBlocks>}) {
+    const cudaError_t error = load_one();
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
+bool select_fits(const SelectRowsParams &params, const LaunchLimits &limits, SelectVariant variant) {
+  return with_shape(variant, [&](auto shape) {
+           return fits<decltype(shape)>(params, limits) ? cudaSuccess : cudaErrorNotSupported;
+         }) == cudaSuccess;
+}
+
+cudaError_t launch_select(const SelectRowsParams &params, const LaunchLimits &limits, SelectVariant variant,
+                          cudaStream_t stream) {
+  if (params.rows.count <= 0) return cudaSuccess;
+  return with_shape(variant, [&](auto shape) { return launch<decltype(shape)>(params, limits, stream); });
+}
+
+}  // namespace ic::cuda::windows
