@@ -111,6 +111,8 @@ def test_of_a_plan(tmp_path: Path) -> None:
     assert refused.status == 2 and "Give --num-full N, one of 1, 2, 3, 4, or --max-increase X" in refused.err
     refused = run("schedule", "export", "--to", "vllm", "--plan", plan, "--num-full", 5)
     assert refused.status == 2 and "it has 1, 2, 3, 4" in refused.err
+    refused = run("schedule", "explain", plan)
+    assert refused.status == 2 and f"give it as --plan {plan}" in refused.err
     _plan(plan, 0.2)  # a search with a budget has chosen already
     assert pattern() == "FSSF"
 

@@ -89,6 +89,15 @@ def test_workers_find_the_same() -> None:
     assert trajectory(plan) == greedy_by_hand() and plan["evaluations"] == EVALUATIONS
 
 
+def test_workers_start_at_the_same_time() -> None:
+    """Loading a model can take minutes."""
+    begin = time.monotonic()
+    done = run(
+        "search", "--engine", f"sh -c 'sleep 2; exec {PYTHON_ENGINE}'", "--workers", 4, "--num-full", 9, "--json"
+    )
+    assert done.json()["steps"][-1]["layer"] == 9 and time.monotonic() - begin < 6
+
+
 def test_strategies() -> None:
     def found(*options: object) -> Any:
         return run("search", "--engine", PYTHON_ENGINE, "--json", "--strategy", *options).json()
@@ -145,33 +154,37 @@ def test_budget_names_the_layers() -> None:
 
 
 def test_killed_anywhere_and_resumed(tmp_path: Path) -> None:
-    """The tool itself is killed, at random times, until a search comes to its end."""
+    """The tool itself is killed whenever the journal has grown by a random number of answers, until a search ends."""
     slow = tmp_path / "slow.sh"
-    slow.write_text(f'#!/bin/sh\nwhile read -r line; do sleep 0.01; echo "$line"; done | {PYTHON_ENGINE}\n')
+    slow.write_text(f'#!/bin/sh\nwhile read -r line; do sleep 0.02; echo "$line"; done | {PYTHON_ENGINE}\n')
     slow.chmod(0o755)
+    journal = tmp_path / "j"
     draw = random.Random(5)
     command = [*PROGRAM, "search", "--engine", str(slow), "--journal", "j", "--plan", "plan.json", "--workers", "2"]
+
+    def answers() -> int:
+        return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
     kills = 0
-    for attempt in range(60):
+    while True:
         child = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL)
-        try:
-            _, errors = child.communicate(timeout=draw.uniform(0.15, 0.6) if attempt < 50 else 60)
-        except subprocess.TimeoutExpired:
-            child.send_signal(draw.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
-            child.communicate()
-            kills += 1
-            written = (tmp_path / "j").read_bytes() if (tmp_path / "j").exists() else b""
-            if b"\n" in written:
-                with open(tmp_path / "j", "ab") as journal:  # as if a line had been cut while it was written
-                    journal.write(draw.choice([b"", b'{"tell":', b"\0\0\0"]))
-            continue
-        assert child.returncode == 0, errors
-        break
+        until, soon = answers() + draw.randint(0, 8), time.monotonic() + draw.uniform(0.0, 0.1)
+        while child.poll() is None and (answers() < until or time.monotonic() < soon):
+            time.sleep(0.001)
+        if child.poll() is not None:
+            break
+        child.send_signal(draw.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+        child.communicate()
+        kills += 1
+        if answers():  # as if a line had been cut while it was written
+            with open(journal, "ab") as file:
+                file.write(draw.choice([b"", b'{"tell":', b"\0\0\0"]))
+    assert child.returncode == 0, child.communicate()[1]
     plan = json.loads((tmp_path / "plan.json").read_text())
     fresh = run("search", "--engine", PYTHON_ENGINE, "--json").json()
-    assert kills >= 2
+    assert kills >= 4
     assert plan["steps"] == fresh["steps"] and plan["evaluations"] == EVALUATIONS
-    assert sum(b"tell" in line for line in (tmp_path / "j").read_bytes().splitlines()) == EVALUATIONS
+    assert sum(b"tell" in line for line in journal.read_bytes().splitlines()) == EVALUATIONS
     assert load_plan(tmp_path / "plan.json").at(5).pattern == "FSSFSFSFFS"
 
 
@@ -340,6 +353,7 @@ def test_bad_answers(answer: str, message: str, tmp_path: Path) -> None:
         (["--engine", PYTHON_ENGINE, "--loss-budget", "-1"], "loss_budget is -1; it must be 0 or more"),
         (["--engine", PYTHON_ENGINE, "--plan", "/no/such/folder/plan"], "there is no such folder"),
         (["--engine", PYTHON_ENGINE, "--journal", "/no/such/folder/j"], "cannot be used as a journal"),
+        (["--plan", "same", "--journal", "./same", "--engine", PYTHON_ENGINE], "--plan and --journal are both same"),
         (["--engine", PYTHON_ENGINE, "--similarity", "/no/such/file"], "/no/such/file: cannot be read"),
         (["--strategy", "gready"], "invalid choice: 'gready'"),
     ],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The engine of toy.py in a few lines of awk, as somebody would write one who has no JSON library: no "ready", no metrics.
+# The engine of toy.py in a few lines of awk, as somebody writes one who has no JSON library: no "ready", no metrics.
 BEGIN { split("0 0.011 0.002 0.05 0.004 0.31 0.003 0.09 0.02 0.001", costs, " ") }
 /"type":"quit"/ { exit }
 /"type":"evaluate"/ {

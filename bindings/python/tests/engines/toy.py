@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """An engine for tests: the loss of a pattern is a sum over its Shared layers, which grows along a run of them.
 
-toy.py [FAULT AFTER]: misbehaves at the answer number AFTER: "exit" (status 7), "kill", "hang", "garbage", "error", "wrong-id",
-"nan", "null", "reject"; "reject-first" rejects every pattern whose layer 2 is Shared. "chatty" prints, and sends what is unknown.
+toy.py [FAULT AFTER]: misbehaves at the answer number AFTER: "exit" (status 7), "kill", "hang", "garbage", "error",
+"wrong-id", "nan", "null", "reject"; "reject-first" rejects every pattern whose layer 2 is Shared; "chatty" prints, and
+sends what is unknown.
 """
 
 import json

@@ -32,7 +32,7 @@ indexcache COMMAND --help tells more. How to write an engine: indexcache protoco
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="indexcache",
-        description="Index sharing for DeepSeek Sparse Attention: which layers can share their indices, and what it costs.",
+        description="Index sharing for DeepSeek Sparse Attention: which layers can share their indices, at which cost.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -50,8 +50,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     explain = actions.add_parser(
         "explain",
         help="who computes, who reads, and what disagrees",
-        description="Prints every layer with its mode and source and where each came from, every disagreement between fields, and "
-        "warnings.",
+        description="Prints every layer with its mode and source and where each came from, every disagreement between "
+        "fields, and warnings.",
         epilog=EXPLAIN_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

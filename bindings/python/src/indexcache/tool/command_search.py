@@ -31,7 +31,7 @@ DESCRIPTION = """\
 Finds out which layers can share their indices: asks an engine for the loss under one F/S pattern after the other and
 accepts, step by step, the layer that costs least when it is Shared.
 
-An engine is any program that answers lines of JSON; with a model of N layers a whole greedy search asks it N(N-1)/2 times:
+An engine is any program that answers lines of JSON; of a model with N layers a whole greedy search asks N(N-1)/2 times:
 
   asked     {"type":"evaluate","id":3,"pattern":"FFSF","first_layer":2,"accepted":"FFFF"}
   answers   {"type":"loss","id":3,"loss":0.7431}
@@ -50,8 +50,8 @@ examples:
   mkfifo q a; ./engine <q >a & indexcache search --num-layers 16 --plan plan.json >q <a
         somebody else starts the engine; both open q first, or they would wait for each other
 
-exit status: 0 found, 1 the engine rejected all that could be tried, 2 wrong arguments, 3 the engine failed (the journal is
-kept), 130 interrupted.
+exit status: 0 found, 1 the engine rejected all that could be tried, 2 wrong arguments, 3 the engine failed (the journal
+is kept), 130 interrupted.
 """
 
 
@@ -70,7 +70,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--strategy",
         choices=STRATEGY_NAMES,
         default="greedy",
-        help="greedy (default); greedy_blocks: fewer evaluations, for pipelines; for comparison: uniform, similarity_dp, random",
+        help="greedy (default); greedy_blocks: fewer evaluations, for pipelines; to compare with: uniform, "
+        "similarity_dp, random",
     )
     asked.add_argument("--num-full", type=count, metavar="N", help="fewest Full layers to reach (default: 1)")
     asked.add_argument(
@@ -90,12 +91,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--loss-budget",
         type=real,
         metavar="X",
-        help="how much the loss may be above the baseline's; what is above is named, and greedy strategies stop before it",
+        help="how much the loss may be above the baseline's: greedy strategies stop before it, and name what is above",
     )
     asked.add_argument(
         "--similarity",
         metavar="FILE",
-        help='similarity_dp: JSON {"matrix": [[...]]}, entry [l][j] for layer l reading layer j (default: the engine is asked)',
+        help='similarity_dp: JSON {"matrix": [[...]]}, entry [l][j] for layer l reading layer j (default: the engine '
+        "is asked)",
     )
     asked.add_argument(
         "--num-samples",
@@ -119,6 +121,8 @@ def run(options: argparse.Namespace) -> int:
         check_pattern(options.start, "--start", options.num_layers)
     if options.plan and not Path(options.plan).resolve().parent.is_dir():
         raise InputError(f"--plan {options.plan}: there is no such folder")
+    if options.plan and options.journal and Path(options.plan).resolve() == Path(options.journal).resolve():
+        raise InputError(f"--plan and --journal are both {options.plan}; they are two files")
     settings = Settings(
         strategy=options.strategy,
         num_full=options.num_full,

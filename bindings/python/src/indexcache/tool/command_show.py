@@ -21,9 +21,9 @@ from .report import Report, trajectory_row
 from .table import table
 
 DESCRIPTION = """\
-Prints what searches have found, one step a line, and draws it: loss by number of Full layers, the patterns, and the overlap
-of layers with the groups of a pattern drawn in. FILE is a plan, the journal of a search (also of one that is running), what
-indexcache overlap --json has printed, or a report.
+Prints what searches have found, one step a line, and draws it: loss by number of Full layers, the patterns, and the
+overlap of layers with the groups of a pattern drawn in. FILE is a plan, the journal of a search (also of one that is
+running), what indexcache overlap --json has printed, or a report.
 """
 
 EXAMPLES = """\
@@ -60,7 +60,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="append",
         default=[],
         metavar="N",
-        help="draw the patterns with N Full layers; may be given several times (default: about a half, a quarter, an eighth)",
+        help="draw the patterns with N Full layers; may be repeated (default: about a half, a quarter, an eighth)",
     )
     parser.add_argument(
         "--groups",

@@ -38,7 +38,7 @@ class Engine(Protocol):
 
     @property
     def num_layers(self) -> int:
-        """Letters of a pattern: the layers that have an indexer."""
+        """Letters of a pattern: the layers that have an indexer. Raises EngineError when the engine did not start."""
 
     @property
     def loss_unit(self) -> str:
@@ -56,8 +56,8 @@ class Engine(Protocol):
         """[l][j], j < l: how alike layer l's attention output with its own indices is to that with layer j's."""
 
     def close(self) -> None:
-        """Ends it, also after an EngineError. May be called again, and, when a search with several engines is interrupted,
-        while evaluate() runs in another thread, which is then to end soon.
+        """Ends it, also after an EngineError. May be called again, and, when a search with several engines is
+        interrupted, while evaluate() runs in another thread, which is then to end soon.
         """
 
 
@@ -78,8 +78,9 @@ class Channel(Protocol):
 
 
 class LineEngine:
-    """An engine behind lines of JSON. num_layers: 0 = it must say so in a "ready" message; else that message may be missing,
-    or come with the first answer. timeout: seconds for one answer.
+    """An engine behind lines of JSON. num_layers: 0 = it must say so in a "ready" message, which is waited for where it
+    is needed first, so that several engines load their models at the same time; else that message may be missing, or
+    come with the first answer. timeout: seconds for one answer.
     """
 
     def __init__(
@@ -96,9 +97,7 @@ class LineEngine:
         self._timeout = timeout
         self._num_layers = num_layers
         self._ready: Ready | None = None
-        self._asked = False  # and not yet answered
-        if not num_layers:
-            self._await("ready")
+        self._busy = not num_layers  # with starting, or with a request that it has not answered
 
     @property
     def name(self) -> str:
@@ -106,6 +105,9 @@ class LineEngine:
 
     @property
     def num_layers(self) -> int:
+        if not self._num_layers:
+            self._await("ready")
+            self._busy = False
         return self._num_layers
 
     @property
@@ -134,16 +136,17 @@ class LineEngine:
             return self._talk.similarity(reader, self._num_layers)
 
     def close(self) -> None:
-        if not self._asked:  # else it is busy, and would not hear
+        if not self._busy:  # else it would not hear
             with contextlib.suppress(EngineError):
                 self._channel.send(line({"type": "quit"}))
-        self._channel.close(busy=self._asked)
+        self._channel.close(busy=self._busy)
 
     def _ask(self, kind: str, fields: dict[str, Any], *answers: str) -> Reader:
-        self._asked = True
+        _ = self.num_layers
+        self._busy = True
         self._channel.send(line({"type": kind, **fields}))
         reader = self._await(*answers)
-        self._asked = False
+        self._busy = False
         return reader
 
     def _await(self, *answers: str) -> Reader:
@@ -194,8 +197,8 @@ def _either(kinds: Sequence[str]) -> str:
 
 
 class ChildEngine(LineEngine):
-    """Starts a program and speaks with it over its standard input and output. What it writes to its standard error goes to
-    `stderr`, line by line.
+    """Starts a program and speaks with it over its standard input and output. What it writes to its standard error goes
+    to `stderr`, line by line.
 
     command: as one writes it in a shell, without a shell's pipes and variables (sh -c '...' has them).
     """
@@ -211,12 +214,8 @@ class ChildEngine(LineEngine):
         stderr: Callable[[str], None] | None = None,
     ) -> None:
         name = "the engine" if number is None else f"engine {number}"
-        self._child = _Child(command, name, stderr or (lambda text: print(text, file=sys.stderr)))
-        try:
-            super().__init__(self._child, name, num_layers=num_layers, timeout=timeout, note=note)
-        except BaseException:
-            self._child.close(busy=True)
-            raise
+        child = _Child(command, name, stderr or (lambda text: print(text, file=sys.stderr)))
+        super().__init__(child, name, num_layers=num_layers, timeout=timeout, note=note)
 
 
 class StdioEngine(LineEngine):

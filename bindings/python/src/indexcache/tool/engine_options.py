@@ -36,7 +36,10 @@ def add_engine_options(parser: argparse.ArgumentParser, *, workers: bool) -> Non
         help='layers that have an indexer; needed when the engine does not send "ready"',
     )
     group.add_argument(
-        "--timeout", type=seconds, metavar="S", help="longest wait for one answer, in seconds (default: no limit)"
+        "--timeout",
+        type=seconds,
+        metavar="S",
+        help="longest wait for one answer, and for the start, in seconds (default: no limit)",
     )
 
 
@@ -69,7 +72,7 @@ def engines_of(options: argparse.Namespace, progress: Progress) -> Iterator[list
             else:
                 if sys.stdin.isatty():
                     progress.note(
-                        "speaking with an engine over standard input and output; --engine CMD starts one, --help tells more"
+                        "speaking with an engine over standard input and output; --engine CMD starts one (--help)"
                     )
                 engines.append(StdioEngine(num_layers=options.num_layers, timeout=options.timeout, note=progress.note))
         yield engines

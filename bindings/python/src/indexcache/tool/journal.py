@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The journal of a search on disk: every answer is there before the next question, so that any end can be resumed from.
 
-FILE has what indexcache.Search needs to go on. FILE.answers, beside it, has what it does not need: metrics, times, reasons of
-rejections, and what the engine said of itself; one JSON object a line.
+FILE has what indexcache.Search needs to go on. FILE.answers, beside it, has what it does not need: metrics, times,
+reasons of rejections, and what the engine said of itself; one JSON object a line.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ class Journal:
 
 
 class Answers:
-    """What FILE.answers says: the engine, the similarity matrix if one was asked for, the last answer to each candidate."""
+    """What FILE.answers says: the engine, the similarity matrix if one was asked for, the last answer to each
+    candidate.
+    """
 
     def __init__(self) -> None:
         self.engine: dict[str, Any] = {}

@@ -22,10 +22,10 @@ Matrix = tuple[tuple[float | None, ...], ...]
 class Overlap:
     """Means over rows, for each pair of layers; entry [i][j] is about layer i reading the indices of layer j.
 
-    layers: the layer of each row and column. recall: share of layer i's own k keys that are among layer j's. jaccard: common
-    keys by all keys of both. mass: share of layer i's attention weight that lies on layer j's keys. A matrix that was not
-    measured is None, and so is an entry. k: keys per row. rows: query rows that the means are over. pattern: the
-    schedule that the model ran under.
+    layers: the layer of each row and column. recall: share of layer i's own k keys that are among layer j's. jaccard:
+    common keys by all keys of both. mass: share of layer i's attention weight that lies on layer j's keys. A matrix
+    that was not measured is None, and so is an entry. k: keys per row. rows: query rows that the means are over.
+    pattern: the schedule that the model ran under.
     """
 
     layers: tuple[int, ...]

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The three pictures, as SVG text: curve(), heatmap(), strips(). standalone=False leaves out what an HTML page has once."""
+"""The three pictures, as SVG text: curve(), heatmap(), strips(). standalone=False leaves out what an HTML page has
+once.
+"""
 
 from __future__ import annotations
 
@@ -189,6 +191,9 @@ def _band(draw: Drawing, steps: list[tuple[Step, float]], x: Scale, y_scale: Sca
     draw.polyline(middle, "mark", stroke_width=1.4)
 
 
+FRAMES = "frames: a Full layer and the Shared layers that read it; dots: what they read"
+
+
 def heatmap(
     overlap: Overlap,
     *,
@@ -197,9 +202,9 @@ def heatmap(
     title: str = "",
     standalone: bool = True,
 ) -> str:
-    """One matrix of an overlap ("recall", "jaccard" or "mass"; the first that there is), a row for the layer that reads and
-    a column for the layer whose indices it reads. pattern: its groups are drawn in, a frame around each Full layer and
-    the Shared layers behind it; default: the pattern that the overlap was measured under, unless that is all Full.
+    """One matrix of an overlap ("recall", "jaccard" or "mass"; the first that there is), a row for the layer that reads
+    and a column for the layer whose indices it reads. pattern: its groups are drawn in, a frame around each Full layer
+    and the Shared layers behind it; default: the pattern that the overlap was measured under, unless that is all Full.
     """
     matrices = overlap.matrices()
     matrix = matrix or next(iter(matrices))
@@ -268,7 +273,7 @@ def heatmap(
 
     if pattern:
         _frames(draw, pattern, layers, left, top, cell)
-        draw.text(left + side / 2, top + side + 58, "frames: a Full layer and the Shared layers that read it; dots: what they read",
+        draw.text(left + side / 2, top + side + 58, FRAMES,
                   "quiet", size=12, anchor="middle")  # fmt: skip
     steps = 60
     for step in range(steps):
@@ -374,8 +379,8 @@ def strips(patterns: Sequence[Strip], *, title: str = "", loss_unit: str = "", s
 
 
 def strips_of(plans: Sequence[Plan], num_full: Sequence[int] = ()) -> list[Strip]:
-    """Patterns worth seeing: of each plan the best with these numbers of Full layers; without numbers a half, a quarter and
-    an eighth of the layers, or the nearest that the plan has.
+    """Patterns worth seeing: of each plan the best with these numbers of Full layers; without numbers a half, a quarter
+    and an eighth of the layers, or the nearest that the plan has.
     """
     found = []
     for plan in plans:

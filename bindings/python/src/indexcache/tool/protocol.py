@@ -30,8 +30,8 @@ class EngineError(Exception):
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Asks for the loss under a pattern. first_layer: the first layer whose mode is not that of `accepted`, the pattern that
-    the search has accepted: an engine that keeps what went into each layer under it may start there.
+    """Asks for the loss under a pattern. first_layer: the first layer whose mode is not that of `accepted`, the pattern
+    that the search has accepted: an engine that keeps what went into each layer under it may start there.
     """
 
     id: int
@@ -42,7 +42,9 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Loss:
-    """What an engine measured: the mean loss, other numbers by name, tokens that the mean is over, seconds that it took."""
+    """What an engine measured: the mean loss, other numbers by name, tokens that the mean is over, seconds that it
+    took.
+    """
 
     loss: float
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -73,7 +75,9 @@ def line(message: Mapping[str, Any]) -> str:
 
 
 class Conversation:
-    """Turns lines of an engine into answers. note: receives, once each, what the user should know but need not stop for."""
+    """Turns lines of an engine into answers. note: receives, once each, what the user should know but need not stop
+    for.
+    """
 
     def __init__(self, name: str, note: Callable[[str], None]) -> None:
         self.name = name

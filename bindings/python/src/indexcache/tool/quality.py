@@ -42,9 +42,9 @@ def _budget(plan: Plan, limit: float) -> list[str]:
         more = f" and {len(plan.over_budget) - 12} more" if len(plan.over_budget) > 12 else ""
         one = len(plan.over_budget) == 1
         found.append(
-            f"WARNING: sharing {'layer' if one else 'any of the layers'} {shown}{more} as well pushes the loss over the budget of "
-            f"{plan.loss_budget:+g}: {'it is' if one else 'they are'} left Full. A model that was not trained to share can lose half of its "
-            "long-context quality"
+            f"WARNING: sharing {'layer' if one else 'any of the layers'} {shown}{more} as well pushes the loss over "
+            f"the budget of {plan.loss_budget:+g}: {'it is' if one else 'they are'} left Full. A model that was not "
+            "trained to share can lose half of its long-context quality"
         )
     above = [step for step in plan.steps if step.loss > limit]
     if above:

@@ -26,9 +26,9 @@ class Report:
     """What a report shows; everything but the plans or the overlap may be left out.
 
     title, notes: text; a note is a paragraph below the title. plans: one line of the picture each, a random one a band;
-    the first plan's steps are the trajectory. overlap: the heat map, with the groups of `groups_of`. patterns: the strips;
-    default: of each plan those with about a half, a quarter and an eighth of the layers Full. tables: further tables by
-    their headings, each a list of rows with the same keys.
+    the first plan's steps are the trajectory. overlap: the heat map, with the groups of `groups_of`. patterns: the
+    strips; default: of each plan those with about a half, a quarter and an eighth of the layers Full. tables: further
+    tables by their headings, each a list of rows with the same keys.
     """
 
     title: str
@@ -125,7 +125,8 @@ def to_html(report: Report) -> str:
         body.append(f"<h2>{escape(heading)}</h2>{_table(rows)}")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">\n<meta name="color-scheme" content="light dark">\n'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
         f"<title>{escape(report.title)}</title>\n<style>{_PAGE}{STYLE}</style>\n</head>\n<body>\n"
         + "\n".join(body)
         + '\n<script type="application/json" id="data">'
@@ -135,8 +136,8 @@ def to_html(report: Report) -> str:
 
 
 OVERLAP_CAUTION = (
-    "Overlap tells where sharing has a chance. It does not tell what sharing costs: a few missed keys barely change an overlap, "
-    "and their error grows through later layers. Choose patterns by measured loss."
+    "Overlap tells where sharing has a chance. It does not tell what sharing costs: a few missed keys barely change an "
+    "overlap, and their error grows through later layers. Choose patterns by measured loss."
 )
 
 
@@ -168,7 +169,8 @@ def _trajectory(plan: Plan) -> str:
     rows = [trajectory_row(step, base) for step in plan.steps]
     if not rows:
         return ""
-    return f"<details{' open' if len(rows) <= 24 else ''}><summary>Steps: {escape(plan.name)}</summary>{_table(rows)}</details>"
+    opened = " open" if len(rows) <= 24 else ""
+    return f"<details{opened}><summary>Steps: {escape(plan.name)}</summary>{_table(rows)}</details>"
 
 
 def trajectory_row(step: Step, base: float | None) -> dict[str, Any]:
@@ -221,5 +223,6 @@ _PAGE = (
     "th{color:#566069;font-weight:600}td.number{text-align:right}"
     f"td.pattern{{font-family:{MONO};letter-spacing:.06em}}"
     ".wide{overflow-x:auto}details{margin:1rem 0}summary{cursor:pointer;font-weight:600}"
-    "@media (prefers-color-scheme:dark){body{background:#14181d;color:#e8ebef}th,td{border-color:#2f363e}th{color:#a3adb8}}"
+    "@media (prefers-color-scheme:dark){body{background:#14181d;color:#e8ebef}"
+    "th,td{border-color:#2f363e}th{color:#a3adb8}}"
 )

@@ -9,6 +9,7 @@ import indexcache as ic
 
 from .checked import InputError, check_pattern, read_text
 from .engine_options import count, layer_list, real
+from .plan import FORMAT as PLAN_FORMAT
 from .plan import Plan, Step
 from .plan_files import load_plan_or_journal
 
@@ -81,6 +82,8 @@ def schedule_of(options: argparse.Namespace, *, precedence: bool) -> ic.Schedule
     if options.offset is not None and options.freq is None:
         raise InputError("--offset is given without --freq, which it belongs to")
     config = read_text(options.config) if options.config is not None else None
+    if config is not None and PLAN_FORMAT in config:
+        raise InputError(f"{options.config} is a plan, no config of a model; give it as --plan {options.config}")
     num_layers = options.num_layers
     if config is None and not num_layers:
         if pattern is None:

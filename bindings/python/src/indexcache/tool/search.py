@@ -30,9 +30,9 @@ DEFAULT_SAMPLES = 8
 class Settings:
     """What a search is asked for: the arguments of indexcache.Search, whose documentation tells more.
 
-    num_full: fewest Full layers to reach; None = as few as possible. max_full: not greedy, most Full layers to look at; None
-    = num_full, and all numbers when that is None too. loss_budget: greedy, how much the loss may be above the baseline's.
-    similarity: for "similarity_dp"; None = the engine is asked for it. num_samples: for "random"; None = 8.
+    num_full: fewest Full layers to reach; None = as few as possible. max_full: not greedy, most Full layers to look at;
+    None = num_full, and all numbers when that is None too. loss_budget: greedy, how much the loss may be above the
+    baseline's. similarity: for "similarity_dp"; None = the engine is asked for it. num_samples: for "random"; None = 8.
     """
 
     strategy: str = "greedy"
@@ -83,9 +83,9 @@ def search(
 ) -> Plan:
     """Searches with the engines, which must run the same model, and returns what was found; the engines stay open.
 
-    journal: a file that every answer is written to before the next question; one that is there is resumed, and the result is
-    that of a search which was never interrupted. An engine that fails is left out and its candidate goes to another;
-    when none is left, EngineError. name: of the plan, for tables and legends.
+    journal: a file that every answer is written to before the next question; one that is there is resumed, and the
+    result is that of a search which was never interrupted. An engine that fails is left out and its candidate goes to
+    another; when none is left, EngineError. name: of the plan, for tables and legends.
     """
     if not engines:
         raise InputError("a search needs at least one engine")
@@ -241,7 +241,9 @@ class _Run:
 
 
 class _Here(Executor):
-    """Runs what is submitted at once, in this thread: with one engine there is nothing to wait for, and an interrupt ends it."""
+    """Runs what is submitted at once, in this thread: with one engine there is nothing to wait for, and an interrupt
+    ends it.
+    """
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Future[Any]:
         future: Future[Any] = Future()

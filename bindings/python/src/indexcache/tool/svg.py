@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A drawing as SVG text: shapes, words, and the colours of all pictures.
 
-Colours are classes, so that a viewer in dark mode gets dark pictures. The palette is that of Okabe and Ito, which people with
-any kind of colour vision tell apart, and every series has a marker and a dash of its own besides.
+Colours are classes, so that a viewer in dark mode gets dark pictures. The palette is that of Okabe and Ito, which
+people with any kind of colour vision tell apart, and every series has a marker and a dash of its own besides.
 """
 
 from __future__ import annotations
