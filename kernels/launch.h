@@ -2,6 +2,8 @@
 // What every kernel launcher is told about the chip and the caller's limits.
 #pragma once
 
+#include <cuda_runtime.h>
+
 #include <algorithm>
 #include <cstdint>
 
@@ -12,6 +14,7 @@ struct LaunchLimits {
   int32_t num_processors;      // streaming multiprocessors
   int32_t max_ctas;            // most thread blocks of one launch; 0 = no limit
   int32_t compute_capability;  // 10 * major + minor
+  bool sm90a;                  // a Hopper, with the machine code of sm90/ loaded
 
   /// A grid for `wanted` blocks of a kernel whose blocks walk over its work items with stride gridDim.x.
   unsigned grid(int64_t wanted) const {
@@ -19,5 +22,8 @@ struct LaunchLimits {
     return static_cast<unsigned>(std::clamp<int64_t>(wanted, 1, most));
   }
 };
+
+/// Sets sm90a from the code that was loaded onto the current device; compute_capability is set.
+cudaError_t find_sm90a(LaunchLimits *limits);
 
 }  // namespace ic::cuda

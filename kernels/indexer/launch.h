@@ -14,7 +14,7 @@ namespace ic::cuda {
 cudaError_t load_scores_f32();
 cudaError_t load_scores_mma();
 /// Nothing where the capability is not 9.0.
-cudaError_t load_scores_sm90(int32_t compute_capability);
+cudaError_t load_scores_sm90(const LaunchLimits &limits);
 cudaError_t load_prepare();
 cudaError_t load_write_keys();
 

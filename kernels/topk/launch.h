@@ -24,7 +24,7 @@ struct SelectRowsParams {
 };
 
 /// The kernel for the chip and the shape.
-cudaError_t load_select();
+cudaError_t load_select(const LaunchLimits &limits);
 size_t select_workspace_bytes(int32_t max_rows, int32_t max_end, int32_t k, const LaunchLimits &limits);
 cudaError_t launch_select(const SelectRowsParams &params, const LaunchLimits &limits, cudaStream_t stream);
 

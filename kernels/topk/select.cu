@@ -24,16 +24,9 @@ cudaError_t launch_select_sm90(const SelectRowsParams &params, const LaunchLimit
   return lists::launch_select(params, limits, variant, stream);
 }
 
-cudaError_t load_select() {
+cudaError_t load_select(const LaunchLimits &limits) {
   const cudaError_t error = load_select_portable();
-  if (error != cudaSuccess) return error;
-  int device = 0, major = 0, minor = 0;
-  for (const cudaError_t one :
-       {cudaGetDevice(&device), cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device)}) {
-    if (one != cudaSuccess) return one;
-  }
-  return 10 * major + minor == 90 ? load_select_sm90() : cudaSuccess;
+  return error == cudaSuccess && limits.sm90a ? load_select_sm90() : error;
 }
 
 cudaError_t launch_select(const SelectRowsParams &params, const LaunchLimits &limits, cudaStream_t stream) {

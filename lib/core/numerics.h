@@ -53,9 +53,8 @@ constexpr uint64_t mma_sync_id(int32_t dtype, int32_t major) noexcept {
 constexpr uint64_t wgmma_id(int32_t dtype) noexcept { return make_numerics_id(ScoreFamily::kWgmma, dtype, 9, 2, 1); }
 
 /// The indexers whose every score has wgmma_id(dtype). Nothing but these values may decide it.
-constexpr bool has_wgmma_scores(int32_t compute_capability, int32_t num_heads, int32_t head_dim,
-                                int32_t dtype) noexcept {
-  return compute_capability == 90 && dtype == IC_DTYPE_E4M3 && head_dim == 128 && (num_heads == 32 || num_heads == 64);
+constexpr bool has_wgmma_scores(bool sm90a, int32_t num_heads, int32_t head_dim, int32_t dtype) noexcept {
+  return sm90a && dtype == IC_DTYPE_E4M3 && head_dim == 128 && (num_heads == 32 || num_heads == 64);
 }
 
 /// Hopper's e4m3 instructions cut every addend off below 2^-13 of the largest one's power of two: D products once each,

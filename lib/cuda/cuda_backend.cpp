@@ -95,18 +95,19 @@ CudaBackend::CudaBackend(const CudaOptions &options)
     : primary_(options.device),
       device_(options.device),
       allocator_(options.allocator),
-      limits_{0, options.max_ctas, 0} {
+      limits_{0, options.max_ctas, 0, false} {
   const DeviceGuard device(primary_);
   const CaptureModeGuard capture_mode;
   IC_CUDA_CHECK(cudaDeviceGetAttribute(&limits_.num_processors, cudaDevAttrMultiProcessorCount, options.device));
   limits_.compute_capability = compute_capability(options.device);
+  IC_CUDA_CHECK(find_sm90a(&limits_));
   // Everything is loaded here, so that no launch ever loads, sets an attribute or compiles PTX.
   IC_CUDA_CHECK(load_scores_f32());
   IC_CUDA_CHECK(load_scores_mma());
-  IC_CUDA_CHECK(load_scores_sm90(limits_.compute_capability));
+  IC_CUDA_CHECK(load_scores_sm90(limits_));
   IC_CUDA_CHECK(load_prepare());
   IC_CUDA_CHECK(load_write_keys());
-  IC_CUDA_CHECK(load_select());
+  IC_CUDA_CHECK(load_select(limits_));
   IC_CUDA_CHECK(load_merge());
   IC_CUDA_CHECK(load_attend());
   IC_CUDA_CHECK(load_attention_mass());
@@ -138,13 +139,13 @@ int32_t CudaBackend::max_k() const noexcept { return kMaxK; }
 
 uint64_t CudaBackend::numerics_id(int32_t num_heads, int32_t head_dim, int32_t dtype) const noexcept {
   if (dtype == IC_DTYPE_F32) return fma_chain_id(dtype);
-  if (has_wgmma_scores(limits_.compute_capability, num_heads, head_dim, dtype)) return wgmma_id(dtype);
+  if (has_wgmma_scores(limits_.sm90a, num_heads, head_dim, dtype)) return wgmma_id(dtype);
   return mma_sync_id(dtype, limits_.compute_capability / 10);
 }
 
 double CudaBackend::error_bound(int32_t num_heads, int32_t head_dim, int32_t dtype) const noexcept {
   if (dtype == IC_DTYPE_F32) return fma_chain_error_bound(num_heads, head_dim);
-  if (has_wgmma_scores(limits_.compute_capability, num_heads, head_dim, dtype)) {
+  if (has_wgmma_scores(limits_.sm90a, num_heads, head_dim, dtype)) {
     return wgmma_e4m3_error_bound(num_heads, head_dim);
   }
   return mma_sync_error_bound(num_heads, head_dim);

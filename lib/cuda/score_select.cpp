@@ -66,7 +66,7 @@ SelectionOut slice(const SelectionOut &out, int64_t first) {
 cudaError_t launch_scores(const ScoresParams &params, const LaunchLimits &limits, cudaStream_t stream) {
   if (params.query.dtype == IC_DTYPE_F32) return launch_scores_f32(params, limits, stream);
   const QueryView &query = params.query;
-  if (has_wgmma_scores(limits.compute_capability, query.num_heads, query.head_dim, query.dtype)) {
+  if (has_wgmma_scores(limits.sm90a, query.num_heads, query.head_dim, query.dtype)) {
     return launch_scores_sm90(params, limits, stream);
   }
   return launch_scores_mma(params, limits, stream);

@@ -51,7 +51,9 @@ LaunchLimits device_limits(int32_t max_ctas = 0) {
   IC_REQUIRE_CUDA(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, 0));
   IC_REQUIRE_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
   IC_REQUIRE_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0));
-  return {processors, max_ctas, 10 * major + minor};
+  LaunchLimits limits{processors, max_ctas, 10 * major + minor, false};
+  IC_REQUIRE_CUDA(cuda::find_sm90a(&limits));
+  return limits;
 }
 
 SelectRowsParams rows_params(const SelectParams &p, bool nan_is_absent) {
@@ -113,7 +115,7 @@ Matrix make_rows(const Variant &v, Kind kind, int32_t rows, int32_t max_end, uin
 class SelectSm90 : public testing::TestWithParam<Variant> {
  protected:
   void SetUp() override {
-    if (device_limits().compute_capability != 90) GTEST_SKIP() << "not a Hopper";
+    if (!device_limits().sm90a) GTEST_SKIP() << "not a Hopper";
   }
 
   /// Both meanings of NaN. Outputs may lie anywhere, scores on 16 bytes.
@@ -299,7 +301,7 @@ TEST_P(SelectSm90, RefusesWhatItCannot) {
   EXPECT_FALSE(fits({}, [](auto *p, auto *) { p->scores += 1; }));
   EXPECT_FALSE(fits({}, [](auto *p, auto *) { p->score_stride += 2; }));
   EXPECT_FALSE(fits({}, [](auto *p, auto *) { p->rows.max_key_end = 1 << 24; }));
-  EXPECT_FALSE(fits({}, [](auto *, auto *l) { l->compute_capability = 100; }));
+  EXPECT_FALSE(fits({}, [](auto *, auto *l) { l->sm90a = false; }));
   EXPECT_EQ(fits({}, [](auto *, auto *l) { l->max_ctas = 1; }), GetParam().cluster == 1);
 }
 
@@ -399,7 +401,7 @@ constexpr int32_t kSpeedShapes[][2] = {{4096, 8192}, {4096, 32768}, {4096, 13107
                                        {1, 131072},  {1, 204800},   {32, 131072},   {64, 131072},   {128, 131072}};
 
 TEST(SelectSm90Speed, EveryShapeAndKindLong) {
-  if (device_limits().compute_capability != 90) GTEST_SKIP() << "not a Hopper";
+  if (!device_limits().sm90a) GTEST_SKIP() << "not a Hopper";
   for (const auto &[rows, columns] : kSpeedShapes) {
     const SelectVariant variant = cuda::sm90::select_variant(rows, columns, 2048);
     ASSERT_NE(variant, SelectVariant::kPortable);
@@ -421,7 +423,7 @@ TEST(SelectSm90Speed, EveryShapeAndKindLong) {
 }
 
 TEST(SelectSm90Speed, VariantsLong) {
-  if (device_limits().compute_capability != 90) GTEST_SKIP() << "not a Hopper";
+  if (!device_limits().sm90a) GTEST_SKIP() << "not a Hopper";
   constexpr int32_t kShapes[][2] = {{1, 8192},     {1, 32768},   {1, 131072},  {15, 131072}, {32, 32768},
                                     {32, 131072},  {66, 131072}, {132, 8192},  {200, 32768}, {264, 8192},
                                     {264, 131072}, {4096, 8192}, {4096, 32768}};

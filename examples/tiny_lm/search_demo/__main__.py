@@ -26,7 +26,7 @@ from run import commit, processor  # noqa: E402  # what a result file says of it
 def main() -> None:
     parser = argparse.ArgumentParser(prog="search-demo", description=__doc__)
     parser.add_argument("program", type=Path, help="tiny_lm")
-    parser.add_argument("--quick", action="store_true", help="fewer rows and random patterns: less than five minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer rows and random patterns: a first look")
     parser.add_argument(
         "--out", type=Path, default=ROOT / "build" / "search-demo", help="folder for results, report and pictures"
     )

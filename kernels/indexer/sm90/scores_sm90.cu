@@ -185,8 +185,8 @@ cudaError_t load_heads() {
 
 }  // namespace
 
-cudaError_t load_scores_sm90(int32_t compute_capability) {
-  if (compute_capability != 90) return cudaSuccess;
+cudaError_t load_scores_sm90(const LaunchLimits &limits) {
+  if (!limits.sm90a) return cudaSuccess;
   void *function = nullptr;
   cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
   if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found) ==

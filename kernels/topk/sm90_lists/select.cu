@@ -301,9 +301,10 @@ __device__ inline void write_ranked(const SelectRowsParams &p, const Plan &plan,
 }
 
 /// The leader's list and those of the other blocks of its cluster become one, which holds what could be among the k
-/// best. own_count: of the block of this lane's rank.
+/// best. Returns its length. own_count: of the block of this lane's rank. The counter of the leader's list may still be
+/// read by the others, unless they all together exceed the list.
 template <class S>
-__device__ inline void gather_lists(int32_t rank, int32_t own_count, int32_t k, const Span &row) {
+__device__ inline int32_t gather_lists(int32_t rank, int32_t own_count, int32_t k, const Span &row) {
   uint2 *list = candidates<S>();
   BlockWords &words = block_words<S>();
   const int tid = static_cast<int>(threadIdx.x);
@@ -332,9 +333,8 @@ __device__ inline void gather_lists(int32_t rank, int32_t own_count, int32_t k, 
       const uint2 entry = fetch(i);
       if (i < others) list[own + i] = entry;
     }
-    if (tid == 0) words.num_listed = static_cast<uint32_t>(own + others);
     __syncthreads();
-    return;
+    return own + others;
   }
   __syncthreads();
   constexpr int kEach = 4;
@@ -376,6 +376,7 @@ __device__ inline void gather_lists(int32_t rank, int32_t own_count, int32_t k, 
       if (full) line = keep_best<S>(k, row.begin, row.end);
     } while (full);
   }
+  return static_cast<int32_t>(words.num_listed);  // behind the last barrier of the loop
 }
 
 /// The slots of one warp: tiles of its rows, in order, on their way.
@@ -595,17 +596,22 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
       }
     }
     load_sample(item + item_step);
+    int32_t gathered = 0;
     if constexpr (S::kCluster > 1) {
+      if (static_cast<int32_t>(__reduce_add_sync(kWarp, static_cast<uint32_t>(own_count))) > S::kCapacity) {
+        ptx::cluster_arrive();  // all have read the counters, and the leader's will change
+        ptx::cluster_wait();
+      }
       if (rank != leader) {
         ptx::cluster_arrive();  // matched by the leader when it has read the lists
         ptx::cluster_wait();
         continue;
       }
-      gather_lists<S>(rank, own_count, k, span);
+      gathered = gather_lists<S>(rank, own_count, k, span);
       ptx::cluster_arrive();
     }
     __syncthreads();
-    const auto listed = static_cast<int32_t>(words.num_listed);
+    const int32_t listed = S::kCluster > 1 ? gathered : static_cast<int32_t>(words.num_listed);
     Line line = {0, 0xffffffffu};
     if (listed >= k) line = find_line<S>(listed, k, span.begin, span.end, list_bins<S>());
     write_ranked<S>(p, plan, row, span, listed, line);
@@ -637,9 +643,8 @@ bool on_16_bytes(const void *p, int64_t stride) { return reinterpret_cast<uintpt
 
 template <class S>
 bool fits(const SelectRowsParams &p, const LaunchLimits &limits) {
-  return limits.compute_capability == 90 && p.out.k <= kMostK && p.out.order != IC_ORDER_SCORE &&
-         on_16_bytes(p.scores, p.score_stride) && bitmap_fits<S>(p.rows.max_key_end, p.out.k_padded) &&
-         (limits.max_ctas == 0 || limits.max_ctas >= S::kCluster);
+  return limits.sm90a && p.out.k <= kMostK && p.out.order != IC_ORDER_SCORE && on_16_bytes(p.scores, p.score_stride) &&
+         bitmap_fits<S>(p.rows.max_key_end, p.out.k_padded) && (limits.max_ctas == 0 || limits.max_ctas >= S::kCluster);
 }
 
 template <class S>

@@ -308,9 +308,8 @@ template <class S>
 bool fits(const SelectRowsParams &p, const LaunchLimits &limits) {
   // A part has a multiple of 32 columns more than its share at most, and up to three in front of the first.
   const int64_t columns = (int64_t{p.rows.max_key_end} + 3 + 32 * S::kCluster) / S::kCluster;
-  return limits.compute_capability == 90 && p.out.k <= kMostK && p.out.order != IC_ORDER_SCORE &&
-         on_16_bytes(p.scores, p.score_stride) && columns <= S::kColumns &&
-         (limits.max_ctas == 0 || limits.max_ctas >= S::kCluster);
+  return limits.sm90a && p.out.k <= kMostK && p.out.order != IC_ORDER_SCORE && on_16_bytes(p.scores, p.score_stride) &&
+         columns <= S::kColumns && (limits.max_ctas == 0 || limits.max_ctas >= S::kCluster);
 }
 
 template <class S>
