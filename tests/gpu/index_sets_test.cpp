@@ -339,12 +339,14 @@ void compare_overlaps(int rounds) {
   Random random(run_seed());
   for (int i = 0; i < rounds; ++i) {
     const int32_t rows = random.draw(1, 50);
-    const int32_t a_k = random.draw(1, 2500), b_k = i % 3 == 0 ? random.draw(1, 40) : random.draw(1, 2500);
-    const int64_t a_stride = a_k + random.draw(0, 9), b_stride = b_k + random.draw(0, 9);
+    const bool same = i % 5 == 0;
+    const int32_t a_k = random.draw(1, 2500);
+    const int32_t b_k = same ? a_k : i % 3 == 0 ? random.draw(1, 40) : random.draw(1, 2500);
+    const int64_t a_stride = a_k + random.draw(0, 9), b_stride = same ? a_stride : b_k + random.draw(0, 9);
     const int32_t highest = i % 4 == 0 ? std::max(a_k, b_k) : random.draw(1, 8000);
     Lists a_lists = draw_lists(rows, a_k, a_stride, highest, &random);
     Lists b_lists = draw_lists(rows, b_k, b_stride, highest, &random);
-    if (i % 5 == 0 && a_k == b_k) b_lists = a_lists;
+    if (same) b_lists = a_lists;
     for (int32_t row = 0; row < rows; ++row)  // a length beyond the list counts as the whole list
       if (random.one_in(9) && a_lists.lengths[static_cast<size_t>(row)] == a_k)
         a_lists.lengths[static_cast<size_t>(row)] = INT32_MAX;
