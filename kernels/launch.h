@@ -15,6 +15,8 @@ struct LaunchLimits {
   int32_t max_ctas;            // most thread blocks of one launch; 0 = no limit
   int32_t compute_capability;  // 10 * major + minor
   bool sm90a;                  // a Hopper, with the machine code of sm90/ loaded
+  // Hopper: clusters of that many thread blocks, one per processor, that run at once. 2, 3, 4 and 8 are filled in.
+  int32_t resident_clusters[9] = {};
 
   /// A grid for `wanted` blocks of a kernel whose blocks walk over its work items with stride gridDim.x.
   unsigned grid(int64_t wanted) const {
@@ -23,7 +25,7 @@ struct LaunchLimits {
   }
 };
 
-/// Sets sm90a from the code that was loaded onto the current device; compute_capability is set.
+/// Sets sm90a from the code that was loaded onto the current device, and what it can run; compute_capability is set.
 cudaError_t find_sm90a(LaunchLimits *limits);
 
 }  // namespace ic::cuda

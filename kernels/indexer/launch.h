@@ -13,7 +13,7 @@ namespace ic::cuda {
 /// Loads every variant onto the current device and raises its limit of shared memory: before the first launch there.
 cudaError_t load_scores_f32();
 cudaError_t load_scores_mma();
-/// Nothing where the capability is not 9.0.
+/// Nothing where its machine code is not loaded.
 cudaError_t load_scores_sm90(const LaunchLimits &limits);
 cudaError_t load_prepare();
 cudaError_t load_write_keys();

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "kernels/launch.h"
+
 namespace ic::cuda::sm90 {
 
 enum class SelectVariant : int32_t {
@@ -11,11 +13,12 @@ enum class SelectVariant : int32_t {
   kSmallRows,   // many rows, four blocks per processor
   kMediumRows,  // two
   kOneWindow,   // one block per processor and row
-  kTwoWindows,  // clusters of two and eight per row
+  kTwoWindows,  // clusters of two, three, four and eight per row
+  kThreeWindows,
+  kFourWindows,
   kEightWindows,
   // kernels/topk/sm90_lists
   kListedRows,  // many rows, three blocks per processor
-  kListedLongRows,
   kOneList,   // one block per processor and row
   kTwoLists,  // clusters of two per row
   // kernels/topk/smxx
@@ -23,17 +26,21 @@ enum class SelectVariant : int32_t {
 };
 
 /// For a call of `rows` rows that end at most at `max_end`.
-inline SelectVariant select_variant(int32_t rows, int32_t max_end, int32_t k) {
+inline SelectVariant select_variant(int32_t rows, int32_t max_end, int32_t k, const LaunchLimits &limits) {
   if (k > 2048 || max_end <= 2048) return SelectVariant::kPortable;
-  if (rows <= 15 && max_end > 9180) return SelectVariant::kEightWindows;
-  if (rows <= 47 && max_end > 32768) return SelectVariant::kTwoWindows;
+  const auto at_once = [&](int cluster) { return rows <= limits.resident_clusters[cluster]; };
+  if (max_end > 9180 && at_once(8)) return SelectVariant::kEightWindows;
+  if (max_end > 32768) {
+    if (at_once(4)) return SelectVariant::kFourWindows;
+    if (at_once(3)) return SelectVariant::kThreeWindows;
+    if (rows <= 47 && at_once(2)) return SelectVariant::kTwoWindows;
+  }
   if (max_end <= 9180) return SelectVariant::kSmallRows;
   if (rows <= 132 && (max_end <= 32768 || max_end > 200000)) return SelectVariant::kOneWindow;
-  if (rows <= 66) return SelectVariant::kTwoLists;
+  if (at_once(2)) return SelectVariant::kTwoLists;
   if (rows <= 132) return SelectVariant::kOneList;
   if (max_end <= 49000) return SelectVariant::kMediumRows;
-  if (max_end <= 155000) return SelectVariant::kListedRows;
-  return max_end <= 206000 ? SelectVariant::kListedLongRows : SelectVariant::kOneWindow;
+  return max_end <= 230000 ? SelectVariant::kListedRows : SelectVariant::kOneWindow;
 }
 
 }  // namespace ic::cuda::sm90

@@ -31,7 +31,8 @@ cudaError_t load_select(const LaunchLimits &limits) {
 
 cudaError_t launch_select(const SelectRowsParams &params, const LaunchLimits &limits, cudaStream_t stream) {
   if (params.rows.count <= 0) return cudaSuccess;
-  const sm90::SelectVariant variant = sm90::select_variant(params.rows.count, params.rows.max_key_end, params.out.k);
+  const sm90::SelectVariant variant =
+      sm90::select_variant(params.rows.count, params.rows.max_key_end, params.out.k, limits);
   if (select_sm90_fits(params, limits, variant)) return launch_select_sm90(params, limits, variant, stream);
   return launch_select_portable(params, limits, stream);
 }

@@ -39,11 +39,12 @@ constexpr Variant kVariants[] = {{SelectVariant::kSmallRows, "SmallRows", 64, 25
                                  {SelectVariant::kMediumRows, "MediumRows", 64, 512, 16384, 49117, 1},
                                  {SelectVariant::kOneWindow, "OneWindow", 64, 1024, 16384, 262109, 1},
                                  {SelectVariant::kTwoWindows, "TwoWindows", 64, 1024, 32768, 262077, 2},
+                                 {SelectVariant::kThreeWindows, "ThreeWindows", 64, 1024, 49152, 270237, 3},
+                                 {SelectVariant::kFourWindows, "FourWindows", 64, 1024, 65536, 266109, 4},
                                  {SelectVariant::kEightWindows, "EightWindows", 64, 1024, 131072, 261885, 8},
-                                 {SelectVariant::kListedRows, "ListedRows", 4097, 512, 8192, 155000, 1},
-                                 {SelectVariant::kListedLongRows, "ListedLongRows", 5121, 512, 6144, 200000, 1},
-                                 {SelectVariant::kOneList, "OneList", 5121, 1024, 16384, 200000, 1},
-                                 {SelectVariant::kTwoLists, "TwoLists", 5121, 1024, 32768, 200000, 2}};
+                                 {SelectVariant::kListedRows, "ListedRows", 4097, 512, 8192, 232800, 1},
+                                 {SelectVariant::kOneList, "OneList", 5121, 1024, 16384, 291000, 1},
+                                 {SelectVariant::kTwoLists, "TwoLists", 5121, 1024, 32768, 291000, 2}};
 
 LaunchLimits device_limits(int32_t max_ctas = 0) {
   cuda_backend();  // loads the kernels
@@ -397,13 +398,30 @@ const Variant &variant_of(SelectVariant variant) {
                        [&](const Variant &v) { return v.variant == variant; });
 }
 
+TEST(SelectSm90Policy, ClustersOfACallRunAtOnce) {
+  const LaunchLimits limits = device_limits();
+  if (!limits.sm90a) GTEST_SKIP() << "not a Hopper";
+  for (const int cluster : {2, 3, 4, 8}) EXPECT_GT(limits.resident_clusters[cluster], 0) << cluster;
+  for (const int32_t columns : {2049, 9000, 10000, 32768, 40000, 131072, 200001, 240000, 261000}) {
+    for (int32_t rows = 1; rows <= 140; ++rows) {
+      const SelectVariant variant = cuda::sm90::select_variant(rows, columns, 2048, limits);
+      const int32_t cluster = variant_of(variant).cluster;
+      if (cluster > 1) {
+        EXPECT_LE(rows, limits.resident_clusters[cluster]) << rows << " x " << columns;
+      }
+      EXPECT_LE(columns, variant_of(variant).longest) << rows << " x " << columns;
+    }
+  }
+}
+
 constexpr int32_t kSpeedShapes[][2] = {{4096, 8192}, {4096, 32768}, {4096, 131072}, {4096, 204800}, {1, 32768},
-                                       {1, 131072},  {1, 204800},   {32, 131072},   {64, 131072},   {128, 131072}};
+                                       {1, 131072},  {1, 204800},   {24, 131072},   {32, 131072},   {64, 131072},
+                                       {128, 131072}};
 
 TEST(SelectSm90Speed, EveryShapeAndKindLong) {
   if (!device_limits().sm90a) GTEST_SKIP() << "not a Hopper";
   for (const auto &[rows, columns] : kSpeedShapes) {
-    const SelectVariant variant = cuda::sm90::select_variant(rows, columns, 2048);
+    const SelectVariant variant = cuda::sm90::select_variant(rows, columns, 2048, device_limits());
     ASSERT_NE(variant, SelectVariant::kPortable);
     Stopwatch watch(rows, columns);
     std::printf("select %4d x %6d %-11s us:", rows, columns, variant_of(variant).name);
@@ -424,7 +442,7 @@ TEST(SelectSm90Speed, EveryShapeAndKindLong) {
 
 TEST(SelectSm90Speed, VariantsLong) {
   if (!device_limits().sm90a) GTEST_SKIP() << "not a Hopper";
-  constexpr int32_t kShapes[][2] = {{1, 8192},     {1, 32768},   {1, 131072},  {15, 131072}, {32, 32768},
+  constexpr int32_t kShapes[][2] = {{1, 8192},     {1, 32768},   {1, 131072},  {15, 131072}, {24, 131072}, {32, 32768},
                                     {32, 131072},  {66, 131072}, {132, 8192},  {200, 32768}, {264, 8192},
                                     {264, 131072}, {4096, 8192}, {4096, 32768}};
   for (const auto &[rows, columns] : kShapes) {

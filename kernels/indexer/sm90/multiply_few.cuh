@@ -58,7 +58,8 @@ __device__ void load_queries(const ScoresParams &p, const Plan &plan, Control &c
 
 template <int kHeads, uint32_t kWarpgroups>
 __device__ void score_few(const ScoresParams &p, Control &control, uint8_t *keys, uint8_t *queries) {
-  // Lane 0's values, so that the compiler knows them to be one for the warp.
+  // Lane 0's value: what the compiler knows to be one for the warp costs scalar instructions, and decode with many
+  // requests is limited by power.
   const auto uniform = [](auto value) { return __shfl_sync(~0u, value, 0); };
   const uint32_t warpgroup = uniform(threadIdx.x / 128);
   const int warp = threadIdx.x / 32 % 4;
@@ -74,25 +75,27 @@ __device__ void score_few(const ScoresParams &p, Control &control, uint8_t *keys
     const Segment segment = wait_segment(control, k);
     const uint32_t stages = uniform(static_cast<uint32_t>(segment.stages));
     if (stages == 0) return;
-    const int32_t row = segment.group_row;
     const uint32_t slot = k % kQuerySlots;
     ptx::mbarrier_wait(ptx::shared_address(&control.queries_full[slot]), k / kQuerySlots % 2);
     const RowRange range = control.row_queries[slot].range;
-    const ptx::WgmmaOperand query_operand = first_query + slot * (QueryLayout<kHeads, false>::kBytes >> 4);
     float w[kHeads / 4];
 #pragma unroll
     for (int i = 0; i < kHeads / 4; ++i) w[i] = control.row_queries[slot].weights[i / 2 * 8 + lane % 4 * 2 + i % 2];
-    const int32_t position = (segment.stage - static_cast<int32_t>(number)) * kStageKeys + own_key;  // of stage 0
+    const int32_t position = (segment.stage - static_cast<int32_t>(number)) * kStageKeys + own_key;  // of half 0
+    float *to = p.scores + segment.group_row * p.score_stride - p.first_column;
+    const auto visible = static_cast<uint32_t>(range.end - range.begin);
     // Halves of stages go round the warpgroups.
     const uint32_t end = 2 * (number + stages);
-    uint32_t half = 2 * number + (warpgroup + kWarpgroups - 2 * number % kWarpgroups) % kWarpgroups;
+    uint32_t next = 2 * number + (warpgroup + kWarpgroups - 2 * number % kWarpgroups) % kWarpgroups;
 #pragma unroll 1
-    for (; half < end; half += kWarpgroups) {
+    for (; next < end; next += kWarpgroups) {
+      const uint32_t half = uniform(next | slot << 31);
       const uint32_t stage = half / 2;
+      const ptx::WgmmaOperand key_operand = first_key + half % (2 * kStages) * (kStageBytes / 2 >> 4);
+      const ptx::WgmmaOperand query_operand = first_query + (half >> 31) * (QueryLayout<kHeads, false>::kBytes >> 4);
       const int key = static_cast<int>(half % 2) * 128 + own_key;
       float d0[kHeads / 2], d1[kHeads / 2];
       const StageInfo &info = control.info[stage % kStages];
-      const ptx::WgmmaOperand key_operand = first_key + half % (2 * kStages) * (kStageBytes / 2 >> 4);
       wait_full(control, stage);
       issue_product(d0, key_operand, query_operand);
       issue_product(d1, key_operand + (8 * kKeyBytes >> 4), query_operand);
@@ -105,9 +108,15 @@ __device__ void score_few(const ScoresParams &p, Control &control, uint8_t *keys
       float sum[4] = {};
       add_chain<kHeads>(sum[0], sum[1], d0, w);
       add_chain<kHeads>(sum[2], sum[3], d1, w);
-      const float score = __fmul_rn(add_chains(sum, lane), scale);
-      const int32_t at = position + static_cast<int32_t>(half) * (kStageKeys / 2);
-      if (at >= range.begin && at < range.end) write_score(p, row, at, score, there);
+      const float score = finish_score(add_chains(sum, lane), scale);
+      const int32_t at = position + static_cast<int32_t>(next) * (kStageKeys / 2);
+      if (static_cast<uint32_t>(at - range.begin) < visible) {
+        if (there) {
+          to[at] = score;
+        } else if (p.others != OtherColumns::kKeep) {
+          to[at] = p.others == OtherColumns::kClean ? -INFINITY : __int_as_float(0x7fc00000);
+        }
+      }
     }
     number += stages;
     __syncwarp();

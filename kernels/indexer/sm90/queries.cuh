@@ -43,11 +43,12 @@ __device__ void copy_queries(const QueryView &query, bool aligned, int32_t group
   using Layout = QueryLayout<kHeads, kMany>;
   constexpr int kPieces = kKeyBytes / 16;
   constexpr int kAtOnce = 8;
+  static_assert(kThreads % kPieces == 0);
   const auto *q = static_cast<const uint8_t *>(query.q);
 #pragma unroll 1
   for (int i = thread; i < Layout::kColumns * kPieces; i += kAtOnce * kThreads) {
     uint4 values[kAtOnce];
-    const auto column_of = [&](int n) { return (i + n * kThreads) / kPieces; };
+    const auto column_of = [&](int n) { return i / kPieces + n * (kThreads / kPieces); };
     const auto source_of = [&](int n) {  // rows behind the last are never stored
       const int64_t row = min(int64_t{group_row} + Layout::row_of(warpgroup, column_of(n)), int64_t{num_rows} - 1);
       return q + row * query.q_row_stride + Layout::head_of(column_of(n)) * kKeyBytes + i % kPieces * 16;

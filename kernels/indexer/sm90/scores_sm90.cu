@@ -4,7 +4,8 @@
 //
 // Bound: prefill 2 * H * D flop per (row, key) and two instructions per accumulator; decode the keys' bytes.
 //
-//   thread block  one per processor: one or four warps that load keys (load_keys.cuh), two warpgroups that multiply
+//   thread block  one per processor: one or four warps that load keys (load_keys.cuh), two or four warpgroups that
+//                 multiply, in decode a warp that loads queries
 //   work          plan.cuh: every thread block takes an equal range of stages of 256 keys, whatever the rows see
 //   layouts       queries.cuh: many rows of one sequence share a tile of keys (multiply_many.cuh), or one row has it
 //                 (multiply_few.cuh); contiguous keys, pages and odd addresses differ in the loader only
@@ -34,9 +35,12 @@ using sm90::Plan;
 
 constexpr int32_t kManyRowsPerSequence = 3;  // from here on rows share their keys
 
-/// Decode has a warp more, which loads queries; prefill has three warpgroups, so that they can share registers.
+/// Whole warpgroups can share registers. In decode one warp loads keys, one queries, and two of the loader's are idle;
+/// with four that load keys there are no registers for idle ones.
+__host__ __device__ constexpr bool shares_registers(bool many, bool tensor_map) { return many || tensor_map; }
 __host__ __device__ constexpr int threads_of(bool many, bool tensor_map) {
-  return many ? 384 : 128 * sm90::math_warpgroups(many, tensor_map) + 32 * (sm90::loader_warps(tensor_map) + 1);
+  const int math = 128 * sm90::math_warpgroups(many, tensor_map);
+  return math + (shares_registers(many, tensor_map) ? 128 : 32 * (sm90::loader_warps(tensor_map) + 1));
 }
 
 __host__ __device__ constexpr uint32_t query_bytes(int heads, bool many) {
@@ -54,9 +58,10 @@ __global__ void __launch_bounds__(threads_of(kMany, kTensorMap), 1)
   constexpr int kThreads = threads_of(kMany, kTensorMap);
   constexpr int kMathThreads = 128 * sm90::math_warpgroups(kMany, kTensorMap);
   constexpr int kLoaders = sm90::loader_warps(kTensorMap);
-  // Of 65536: 256 threads of these and 128 of those. Measured: 64 heads are 0.6 % faster so, 32 heads 1.2 % otherwise.
-  constexpr int kLoaderRegisters = !kTensorMap ? 56 : kHeads == 64 ? 40 : 24;
-  constexpr int kMathRegisters = 252 - kLoaderRegisters / 2;
+  // Prefill starts with 168 registers for each of 3 warpgroups. Measured: 64 heads are 0.6 % faster so, 32 heads 1.2 %
+  // otherwise. Decode starts with 96 for each of 5.
+  constexpr int kLoaderRegisters = !kMany ? 64 : !kTensorMap ? 56 : kHeads == 64 ? 40 : 24;
+  constexpr int kMathRegisters = kMany ? 252 - kLoaderRegisters / 2 : 96 + (96 - kLoaderRegisters) / 4;
   constexpr int kRows = sm90::QueryLayout<kHeads, kMany>::kGroupRows;
   extern __shared__ __align__(1024) uint8_t shared[];
   uint8_t *keys = shared;
@@ -76,17 +81,17 @@ __global__ void __launch_bounds__(threads_of(kMany, kTensorMap), 1)
     }
   }
   if (threadIdx.x >= kMathThreads) {
-    if constexpr (kMany) ptx::give_registers<kLoaderRegisters>();
+    if constexpr (shares_registers(kMany, kTensorMap)) ptx::give_registers<kLoaderRegisters>();
     const int warp = (static_cast<int>(threadIdx.x) - kMathThreads) / 32;
     if (warp < kLoaders) {
       sm90::Loader<kTensorMap, !kMany> loader{p, plan, maps, control, keys, warp, static_cast<int>(threadIdx.x) % 32};
       loader.template run<kRows>();
-    } else if constexpr (!kMany) {
-      sm90::load_queries<kHeads>(p, plan, control, queries);
+    } else if (!kMany && warp == kLoaders) {
+      if constexpr (!kMany) sm90::load_queries<kHeads>(p, plan, control, queries);
     }
   } else {
+    if constexpr (shares_registers(kMany, kTensorMap)) ptx::take_registers<kMathRegisters>();
     if constexpr (kMany) {
-      ptx::take_registers<kMathRegisters>();
       sm90::score_many<kHeads>(p, plan, control, keys, queries);
     } else {
       sm90::score_few<kHeads, kMathThreads / 128>(p, control, keys, queries);

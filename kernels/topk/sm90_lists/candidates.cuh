@@ -59,8 +59,9 @@ struct SelectShape {
   static constexpr uint32_t kWordsAt = kListBinsAt + kCutBins * 4;
   static constexpr uint32_t kBytes = kWordsAt + sizeof(BlockWords);
 
+  static_assert(kCutBins >= 2048);  // the output row is built there
   static_assert(kCapacity % kThreads == 0 && kCutBins % (4 * kThreads) == 0);
-  static_assert(kVectors <= 8);  // accepted elements of a lane are bits of a word
+  static_assert(kVectors <= 8 && kPerThread <= 32);  // accepted elements of a lane are bits of a word
   static_assert(kWarps * kSlots <= 64);
 };
 
@@ -252,22 +253,22 @@ __device__ __noinline__ Line keep_best(int32_t k, int32_t begin, int32_t end) {
     words.overflow = 0;
   }
   const Line line = find_line<S>(count, k, begin, end, sample_bins<S>());
-#pragma unroll 1
-  for (int32_t first = 0; first < count; first += S::kThreads) {
-    const int32_t i = first + tid;
-    uint2 entry = make_uint2(0, 0);
-    if (i < count) entry = list[i];
-    const bool stays = i < count && is_above(entry, line);
-    __syncthreads();  // destinations do not pass the chunk that has just been read
-    const uint32_t staying = __ballot_sync(kWarp, stays);
-    if (staying != 0) {
-      uint32_t at = 0;
-      if (lane == 0) {
-        at = ptx::shared_fetch_add<false>(shared_address(&words.num_listed), static_cast<uint32_t>(__popc(staying)));
-      }
-      at = __shfl_sync(kWarp, at, 0);
-      if (stays) list[at + static_cast<uint32_t>(__popc(staying & ((1u << lane) - 1)))] = entry;
-    }
+  uint2 own[S::kPerThread];
+  uint32_t stays = 0;  // a bit per entry
+#pragma unroll
+  for (int e = 0; e < S::kPerThread; ++e) {
+    const int32_t i = e * S::kThreads + tid;
+    own[e] = i < count ? list[i] : make_uint2(0, 0);
+    if (i < count && is_above(own[e], line)) stays |= 1u << e;
+  }
+  const int32_t inclusive = warp_inclusive_sum(__popc(stays));
+  uint32_t at = 0;
+  if (lane == 31) at = ptx::shared_fetch_add<false>(shared_address(&words.num_listed), static_cast<uint32_t>(inclusive));
+  at = __shfl_sync(kWarp, at, 31) + static_cast<uint32_t>(inclusive - __popc(stays));
+  __syncthreads();  // all entries have been read
+#pragma unroll
+  for (int e = 0; e < S::kPerThread; ++e) {
+    if ((stays >> e & 1u) != 0) list[at++] = own[e];
   }
   __syncthreads();
   return line;

@@ -39,7 +39,6 @@ constexpr int32_t kMostK = 2048;
 
 /// threads, sample vectors, list, vectors, slots, cluster, blocks per processor
 using Rows = SelectShape<256, 2, 4096, 8, 1, 1, 3>;
-using LongRows = SelectShape<256, 2, 5120, 6, 1, 1, 3>;
 using OneBlock = SelectShape<512, 2, 5120, 8, 2, 1, 1>;
 using TwoBlocks = SelectShape<512, 2, 5120, 8, 2, 2, 1>;
 
@@ -48,21 +47,19 @@ struct Plan {
   bool bulk_output;  // rows of indices lie on 16 bytes
 };
 
-/// Where the output is built: over the list, when the chosen positions are in registers.
+/// How the chosen positions get their places. Lies over the list, when they are in registers.
 struct Ranks {
-  uint64_t *bits;    // of the row's positions, from a multiple of 64
-  uint16_t *before;  // bits in front of each word
-  int32_t *ranked;   // the output row
-  __host__ __device__ static int32_t words(int32_t columns) { return (columns + 127) / 128 * 2; }
-  __host__ __device__ static int32_t bytes(int32_t columns, int32_t k_padded) {
-    return (words(columns) * 10 + 127) / 128 * 128 + 4 * k_padded;
-  }
+  uint4 *bits;       // of the row's positions, from a multiple of kGroup
+  uint16_t *before;  // bits in front of each group
+  static constexpr int32_t kGroup = 128;
+  __host__ __device__ static int32_t groups(int32_t columns) { return (columns + kGroup - 1) / kGroup; }
+  __host__ __device__ static int32_t bytes(int32_t columns) { return groups(columns) * (kGroup / 8 + 2); }
 };
 
 /// Longest rows (max_end) whose bitmap fits the list.
 template <class S>
-bool bitmap_fits(int32_t max_end, int32_t k_padded) {
-  return max_end < (1 << 20) && Ranks::bytes(max_end + 64, k_padded) <= S::kCapacity * 8;
+bool bitmap_fits(int32_t max_end) {
+  return max_end < (1 << 20) && Ranks::bytes(max_end + Ranks::kGroup) <= S::kCapacity * 8;
 }
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -98,6 +95,14 @@ __device__ inline bool is_streamed(const Span &row) {
   return row.count() > S::kCapacity;
 }
 
+/// Zero, as they must be whenever nobody counts.
+template <class S>
+__device__ inline void clear_bins() {
+  for (int i = static_cast<int>(threadIdx.x); i < kCutBins / 4; i += S::kThreads) {
+    reinterpret_cast<uint4 *>(list_bins<S>())[i] = make_uint4(0, 0, 0, 0);
+  }
+}
+
 template <class S>
 struct Sample {
   float4 scores[S::kSampleVectors];
@@ -117,6 +122,11 @@ struct Sample {
       scores[i] = __ldg(from + low + __umulhi(jitter, high - low));
     }
   }
+  /// No row follows. (A sample that is neither loaded nor cleared would be kept, in memory, while tiles go by.)
+  __device__ void clear() {
+#pragma unroll
+    for (int i = 0; i < S::kSampleVectors; ++i) scores[i] = make_float4(0, 0, 0, 0);
+  }
   template <class Body>
   __device__ void for_each(Body &&body) const {
 #pragma unroll
@@ -130,8 +140,8 @@ struct Sample {
 };
 
 /// Where a row starts: scores at or above line.key; those equal to it only in tiles that start at or before
-/// line.position. A guess: whatever it is, the result is exact.
-/// Barriers: one at least.
+/// line.position. A guess: whatever it is, the result is exact. Behind the first barrier the bins become zero: the last
+/// row's output was built there.
 template <class S>
 __device__ inline Line find_start(const Sample<S> &sample, const Span &row, int32_t k, float margin,
                                   uint32_t last_key) {
@@ -154,12 +164,15 @@ __device__ inline Line find_start(const Sample<S> &sample, const Span &row, int3
   if (lane == 0) words.of_warp[warp] = reaching_last;
   __syncthreads();
   const auto reached = static_cast<int32_t>(__reduce_add_sync(kWarp, lane < S::kWarps ? words.of_warp[lane] : 0u));
+  clear_bins<S>();
   // All blocks of a cluster must agree, so they do not use what only some of them know.
-  if (S::kCluster == 1 && last_key != 0 && reached >= least && reached <= most) {
+  const int32_t slack = least / 16;
+  if (S::kCluster == 1 && last_key != 0 && reached >= least - slack && reached <= max(most, least + slack)) {
     return {last_key, 0xffffffffu};
   }
 
   const int32_t rank = S::kCluster == 1 ? (least + most + 1) / 2 : least;
+  __syncthreads();
   sample.for_each([&](uint32_t key) { atomicAdd(bins + (key >> 21), 1u); });
   __syncthreads();
   Bin bin = find_bin<S>(bins, rank);
@@ -195,6 +208,14 @@ __device__ inline Line find_start(const Sample<S> &sample, const Span &row, int3
   return {key, position};
 }
 
+/// Where a row starts that must be read again, because fewer than k scores reached its start: a start with a wide margin.
+template <class S>
+__device__ __noinline__ uint32_t find_wide_start(const float *scores, Span row, int32_t k) {
+  Sample<S> sample;
+  sample.load(scores, row);
+  return find_start<S>(sample, row, k, 8.0f, 0).key;
+}
+
 /// A row without a candidate list: all its columns, or none.
 template <class S>
 __device__ inline void write_all(const SelectRowsParams &p, int32_t row, const Span &span) {
@@ -211,7 +232,7 @@ __device__ inline void write_all(const SelectRowsParams &p, int32_t row, const S
   if (threadIdx.x == 0) out.lengths[row] = count;
 }
 
-/// The entries above the line, ascending. The list is overwritten.
+/// The entries above the line, ascending. List and bins are overwritten.
 template <class S>
 __device__ inline void write_ranked(const SelectRowsParams &p, const Plan &plan, int32_t row, const Span &span,
                                     int32_t listed, const Line &line) {
@@ -219,13 +240,13 @@ __device__ inline void write_ranked(const SelectRowsParams &p, const Plan &plan,
   BlockWords &words = block_words<S>();
   const int tid = static_cast<int>(threadIdx.x);
   const int lane = tid % 32;
-  uint2 *list = candidates<S>();
-  const int32_t first_position = span.begin & ~63;
-  const int32_t num_words = Ranks::words(span.end - first_position);
+  const uint2 *list = candidates<S>();
+  const int32_t first_position = span.begin & -Ranks::kGroup;
+  const int32_t groups = Ranks::groups(span.end - first_position);
   Ranks ranks;
-  ranks.bits = reinterpret_cast<uint64_t *>(list);
-  ranks.before = reinterpret_cast<uint16_t *>(ranks.bits + num_words);
-  ranks.ranked = reinterpret_cast<int32_t *>(select_shared + S::kListAt + (num_words * 10 + 127) / 128 * 128);
+  ranks.bits = reinterpret_cast<uint4 *>(select_shared + S::kListAt);
+  ranks.before = reinterpret_cast<uint16_t *>(ranks.bits + groups);
+  auto *ranked = reinterpret_cast<int32_t *>(list_bins<S>());
 
   constexpr uint32_t kNone = 0xffffffffu;
   uint32_t chosen[S::kPerThread];
@@ -241,9 +262,7 @@ __device__ inline void write_ranked(const SelectRowsParams &p, const Plan &plan,
     }
   }
   __syncthreads();
-  for (int32_t i = tid; i < num_words / 2; i += S::kThreads) {
-    reinterpret_cast<uint4 *>(ranks.bits)[i] = make_uint4(0, 0, 0, 0);
-  }
+  for (int32_t i = tid; i < groups; i += S::kThreads) ranks.bits[i] = make_uint4(0, 0, 0, 0);
   __syncthreads();
 #pragma unroll
   for (int e = 0; e < S::kPerThread; ++e) {
@@ -252,47 +271,50 @@ __device__ inline void write_ranked(const SelectRowsParams &p, const Plan &plan,
     }
   }
   __syncthreads();
-  // Each thread has a run of words; its prefixes are relative at first.
-  const int32_t each = ((num_words + S::kThreads - 1) / S::kThreads + 1) & ~1;
-  const int32_t from = min(num_words, tid * each);
-  const int32_t to = min(num_words, from + each);
+  // Each thread has a run of groups, an odd number because of the banks; its prefixes are relative at first.
+  const int32_t each = ((groups + S::kThreads - 1) / S::kThreads) | 1;
+  const int32_t from = min(groups, tid * each);
+  const int32_t to = min(groups, from + each);
   uint32_t sum = 0;
 #pragma unroll 2
-  for (int32_t i = from; i < to; i += 2) {
-    const uint4 two = reinterpret_cast<const uint4 *>(ranks.bits)[i / 2];
-    const auto in_first = static_cast<uint32_t>(__popc(two.x) + __popc(two.y));
-    const auto in_second = static_cast<uint32_t>(__popc(two.z) + __popc(two.w));
-    reinterpret_cast<uint32_t *>(ranks.before)[i / 2] = sum | (sum + in_first) << 16;
-    sum += in_first + in_second;
+  for (int32_t i = from; i < to; ++i) {
+    const uint4 group = ranks.bits[i];
+    ranks.before[i] = static_cast<uint16_t>(sum);
+    sum += static_cast<uint32_t>(__popc(group.x) + __popc(group.y) + __popc(group.z) + __popc(group.w));
   }
   const auto inclusive = static_cast<uint32_t>(warp_inclusive_sum(static_cast<int32_t>(sum)));
   if (lane == 31) words.of_warp[tid / 32] = inclusive;
   __syncthreads();
   const uint32_t before = __reduce_add_sync(kWarp, lane < tid / 32 ? words.of_warp[lane] : 0u) + inclusive - sum;
   const auto count = static_cast<int32_t>(__reduce_add_sync(kWarp, lane < S::kWarps ? words.of_warp[lane] : 0u));
-  for (int32_t i = from; i < to; i += 2) reinterpret_cast<uint32_t *>(ranks.before)[i / 2] += before * 0x10001u;
-  for (int32_t i = count + tid; i < out.k_padded; i += S::kThreads) ranks.ranked[i] = -1;
+  for (int32_t i = from; i < to; ++i) ranks.before[i] = static_cast<uint16_t>(ranks.before[i] + before);
+  for (int32_t i = count + tid; i < out.k_padded; i += S::kThreads) ranked[i] = -1;
   __syncthreads();
 #pragma unroll
   for (int e = 0; e < S::kPerThread; ++e) {
     if (e * S::kThreads < listed && chosen[e] != kNone) {
       const uint32_t x = chosen[e];
-      const uint64_t below = ranks.bits[x >> 6] & ((uint64_t{1} << (x & 63)) - 1);
-      ranks.ranked[ranks.before[x >> 6] + __popcll(below)] = static_cast<int32_t>(x) + first_position;
+      const uint4 group = ranks.bits[x / Ranks::kGroup];
+      const uint64_t below = (uint64_t{1} << (x & 63)) - 1;
+      const bool upper = (x & 64) != 0;
+      const uint64_t low = uint64_t{group.y} << 32 | group.x;
+      const uint64_t high = uint64_t{group.w} << 32 | group.z;
+      const int in_front = __popcll((upper ? high : low) & below) + (upper ? __popcll(low) : 0);
+      ranked[ranks.before[x / Ranks::kGroup] + in_front] = static_cast<int32_t>(x) + first_position;
     }
   }
   ptx::fence_async();
   __syncthreads();
   int32_t *indices = out.indices + row * out.index_stride;
   if (plan.bulk_output) {
-    if (tid == 0) ptx::bulk_store(indices, shared_address(ranks.ranked), static_cast<uint32_t>(out.k_padded) * 4);
+    if (tid == 0) ptx::bulk_store(indices, shared_address(ranked), static_cast<uint32_t>(out.k_padded) * 4);
   } else {
-    for (int32_t i = tid; i < out.k_padded; i += S::kThreads) indices[i] = ranks.ranked[i];
+    for (int32_t i = tid; i < out.k_padded; i += S::kThreads) indices[i] = ranked[i];
   }
   if (out.scores != nullptr) {
     const float *scores = p.scores + row * p.score_stride;
     for (int32_t i = tid; i < out.k_padded; i += S::kThreads) {
-      const int32_t position = ranks.ranked[i];
+      const int32_t position = ranked[i];
       out.scores[row * out.index_stride + i] =
           position < 0 ? -INFINITY : score_of_key(order_key(scores[position], false));
     }
@@ -486,10 +508,13 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
   for (int i = tid; i < kCutBins; i += S::kThreads) sample_bins<S>()[i] = list_bins<S>()[i] = 0;
   Sample<S> sample;
   const auto load_sample = [&](int32_t item) {
-    if (item >= p.rows.count) return;
     const int32_t row = p.rows.count - 1 - item;
-    const Span span = row_span(p, row);
-    if (is_streamed<S>(span)) sample.load(p.scores + row * p.score_stride, span);
+    const Span span = row < 0 ? Span{0, 0, 0} : row_span(p, row);
+    if (is_streamed<S>(span)) {
+      sample.load(p.scores + row * p.score_stride, span);
+    } else {
+      sample.clear();
+    }
   };
   load_sample(first_item);
   Slots<S> slots(p, first_item, item_step, rank);
@@ -574,6 +599,7 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
     }
     if (again) {
       __syncthreads();
+      clear_bins<S>();
       if (S::kCluster > 1 && streamed) {  // all have read the counters
         ptx::cluster_arrive();
         ptx::cluster_wait();
@@ -584,7 +610,20 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
         words.overflow = 0;
       }
       __syncthreads();
-      list_everything<S>(scores, part, span, k, nan_is_absent);
+      bool listed_all = false;
+      if constexpr (S::kCluster == 1) {
+        const uint32_t wide = streamed ? find_wide_start<S>(scores, span, k) : 0;
+        if (wide > kKeyOfMinusInfinity) {
+          list_from<S>(scores, part, span, k, nan_is_absent, bound_of(wide));
+          listed_all = static_cast<int32_t>(words.num_listed) >= k;
+        }
+      }
+      if (!listed_all) {
+        __syncthreads();
+        if (tid == 0) words.num_listed = 0;
+        __syncthreads();
+        list_from<S>(scores, part, span, k, nan_is_absent, -INFINITY);
+      }
       if constexpr (S::kCluster > 1) {
         ptx::cluster_arrive();
         ptx::cluster_wait();
@@ -644,14 +683,14 @@ bool on_16_bytes(const void *p, int64_t stride) { return reinterpret_cast<uintpt
 template <class S>
 bool fits(const SelectRowsParams &p, const LaunchLimits &limits) {
   return limits.sm90a && p.out.k <= kMostK && p.out.order != IC_ORDER_SCORE && on_16_bytes(p.scores, p.score_stride) &&
-         bitmap_fits<S>(p.rows.max_key_end, p.out.k_padded) && (limits.max_ctas == 0 || limits.max_ctas >= S::kCluster);
+         bitmap_fits<S>(p.rows.max_key_end) && (limits.max_ctas == 0 || limits.max_ctas >= S::kCluster);
 }
 
 template <class S>
 cudaError_t launch(const SelectRowsParams &params, const LaunchLimits &limits, cudaStream_t stream) {
   if (!fits<S>(params, limits)) return cudaErrorNotSupported;
   Plan plan;
-  plan.margin = S::kThreads == 256 ? 3.0f : 4.0f;
+  plan.margin = 4.0f;
   plan.bulk_output = on_16_bytes(params.out.indices, params.out.index_stride);
   const int64_t resident = int64_t{limits.num_processors} * S::kBlocksPerProcessor;
   const int64_t blocks = std::min(int64_t{params.rows.count} * S::kCluster, resident);
@@ -673,7 +712,7 @@ cudaError_t launch(const SelectRowsParams &params, const LaunchLimits &limits, c
 }  // namespace
 
 cudaError_t load_select() {
-  for (cudaError_t (*load_one)() : {load<Rows>, load<LongRows>, load<OneBlock>, load<TwoBlocks>}) {
+  for (cudaError_t (*load_one)() : {load<Rows>, load<OneBlock>, load<TwoBlocks>}) {
     const cudaError_t error = load_one();
     if (error != cudaSuccess) return error;
   }
@@ -684,8 +723,6 @@ bool select_fits(const SelectRowsParams &params, const LaunchLimits &limits, Sel
   switch (variant) {
     case SelectVariant::kListedRows:
       return fits<Rows>(params, limits);
-    case SelectVariant::kListedLongRows:
-      return fits<LongRows>(params, limits);
     case SelectVariant::kOneList:
       return fits<OneBlock>(params, limits);
     case SelectVariant::kTwoLists:
@@ -701,8 +738,6 @@ cudaError_t launch_select(const SelectRowsParams &params, const LaunchLimits &li
   switch (variant) {
     case SelectVariant::kListedRows:
       return launch<Rows>(params, limits, stream);
-    case SelectVariant::kListedLongRows:
-      return launch<LongRows>(params, limits, stream);
     case SelectVariant::kOneList:
       return launch<OneBlock>(params, limits, stream);
     case SelectVariant::kTwoLists:

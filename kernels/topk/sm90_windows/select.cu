@@ -39,6 +39,8 @@ using Small = SelectShape<256, 1, 2280, 9216, 1, 4, 1024>;
 using Medium = SelectShape<512, 1, 3072, 49152, 1, 2, 2048>;
 using OneBlock = SelectShape<512, 2, 6144, 262144, 1, 1, 2048>;
 using TwoBlocks = SelectShape<512, 2, 6144, 131072, 2, 1, 2048>;
+using ThreeBlocks = SelectShape<512, 2, 6144, 90112, 3, 1, 2048>;
+using FourBlocks = SelectShape<512, 2, 6144, 66560, 4, 1, 2048>;
 using EightBlocks = SelectShape<512, 2, 6144, 32768, 8, 1, 2048>;
 
 struct Plan {
@@ -138,7 +140,7 @@ __device__ inline void gather_lists(int32_t rank) {
   for (int32_t i = static_cast<int32_t>(threadIdx.x); i - lane_id() < others; i += S::kThreads) {
     int of = 0;  // the last block that starts at or before the entry
 #pragma unroll
-    for (int step = S::kCluster / 2; step > 0; step /= 2) {
+    for (int step = S::kCluster > 4 ? 4 : S::kCluster > 2 ? 2 : 1; step > 0; step /= 2) {
       if (__shfl_sync(kWarp, start, of + step) <= i) of += step;
     }
     const int32_t offset = i - __shfl_sync(kWarp, start, of);
@@ -316,7 +318,8 @@ template <class S>
 cudaError_t launch(const SelectRowsParams &params, const LaunchLimits &limits, cudaStream_t stream) {
   if (!fits<S>(params, limits)) return cudaErrorNotSupported;
   Plan plan;
-  plan.sample = {S::kStrata, 4.0f};
+  // A wrong window of one row delays all the others of a call.
+  plan.sample = {S::kStrata, S::kCluster == 8 ? 3.5f : 4.0f};
   plan.bulk_output = on_16_bytes(params.out.indices, params.out.index_stride);
   const int64_t resident = int64_t{limits.num_processors} * S::kBlocksPerProcessor;
   const int64_t blocks = std::min(int64_t{params.rows.count} * S::kCluster, resident);
@@ -347,6 +350,10 @@ cudaError_t with_shape(SelectVariant variant, Body &&body) {
       return body(OneBlock());
     case SelectVariant::kTwoWindows:
       return body(TwoBlocks());
+    case SelectVariant::kThreeWindows:
+      return body(ThreeBlocks());
+    case SelectVariant::kFourWindows:
+      return body(FourBlocks());
     case SelectVariant::kEightWindows:
       return body(EightBlocks());
     default:
@@ -357,7 +364,8 @@ cudaError_t with_shape(SelectVariant variant, Body &&body) {
 }  // namespace
 
 cudaError_t load_select() {
-  for (cudaError_t (*load_one)() : {load<Small>, load<Medium>, load<OneBlock>, load<TwoBlocks>, load<EightBlocks>}) {
+  for (cudaError_t (*load_one)() : {load<Small>, load<Medium>, load<OneBlock>, load<TwoBlocks>, load<ThreeBlocks>,
+                                    load<FourBlocks>, load<EightBlocks>}) {
     const cudaError_t error = load_one();
     if (error != cudaSuccess) return error;
   }
