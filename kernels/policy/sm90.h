@@ -8,6 +8,8 @@
 
 namespace ic::cuda::sm90 {
 
+constexpr int32_t kMostSelected = 2048;  // k
+
 enum class SelectVariant : int32_t {
   // kernels/topk/sm90_windows
   kSmallRows,   // many rows, four blocks per processor
@@ -19,15 +21,15 @@ enum class SelectVariant : int32_t {
   kEightWindows,
   // kernels/topk/sm90_lists
   kListedRows,  // many rows, three blocks per processor
-  kOneList,   // one block per processor and row
-  kTwoLists,  // clusters of two per row
+  kOneList,     // one block per processor and row
+  kTwoLists,    // clusters of two per row
   // kernels/topk/smxx
   kPortable
 };
 
 /// For a call of `rows` rows that end at most at `max_end`.
 inline SelectVariant select_variant(int32_t rows, int32_t max_end, int32_t k, const LaunchLimits &limits) {
-  if (k > 2048 || max_end <= 2048) return SelectVariant::kPortable;
+  if (k > kMostSelected || max_end <= 2048) return SelectVariant::kPortable;
   const auto at_once = [&](int cluster) { return rows <= limits.resident_clusters[cluster]; };
   if (max_end > 9180 && at_once(8)) return SelectVariant::kEightWindows;
   if (max_end > 32768) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Is there machine code for Hopper's own instructions? PTX has none of it: where a driver compiles that instead
-// (CUDA_FORCE_PTX_JIT), kernels of sm90/ are empty and nothing may choose them. And how many clusters does the card run?
+// (CUDA_FORCE_PTX_JIT), kernels of sm90/ are empty and nothing may choose them. And how many clusters does the card
+// run?
 #include <cuda_runtime.h>
 
 #include "kernels/launch.h"

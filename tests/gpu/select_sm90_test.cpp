@@ -414,9 +414,9 @@ TEST(SelectSm90Policy, ClustersOfACallRunAtOnce) {
   }
 }
 
-constexpr int32_t kSpeedShapes[][2] = {{4096, 8192}, {4096, 32768}, {4096, 131072}, {4096, 204800}, {1, 32768},
-                                       {1, 131072},  {1, 204800},   {24, 131072},   {32, 131072},   {64, 131072},
-                                       {128, 131072}};
+constexpr int32_t kSpeedShapes[][2] = {{4096, 8192}, {4096, 32768}, {4096, 131072}, {4096, 204800},
+                                       {1, 32768},   {1, 131072},   {1, 204800},    {24, 131072},
+                                       {32, 131072}, {64, 131072},  {128, 131072}};
 
 TEST(SelectSm90Speed, EveryShapeAndKindLong) {
   if (!device_limits().sm90a) GTEST_SKIP() << "not a Hopper";
@@ -442,9 +442,9 @@ TEST(SelectSm90Speed, EveryShapeAndKindLong) {
 
 TEST(SelectSm90Speed, VariantsLong) {
   if (!device_limits().sm90a) GTEST_SKIP() << "not a Hopper";
-  constexpr int32_t kShapes[][2] = {{1, 8192},     {1, 32768},   {1, 131072},  {15, 131072}, {24, 131072}, {32, 32768},
-                                    {32, 131072},  {66, 131072}, {132, 8192},  {200, 32768}, {264, 8192},
-                                    {264, 131072}, {4096, 8192}, {4096, 32768}};
+  constexpr int32_t kShapes[][2] = {{1, 8192},   {1, 32768},    {1, 131072},  {15, 131072}, {24, 131072},
+                                    {32, 32768}, {32, 131072},  {66, 131072}, {132, 8192},  {200, 32768},
+                                    {264, 8192}, {264, 131072}, {4096, 8192}, {4096, 32768}};
   for (const auto &[rows, columns] : kShapes) {
     Stopwatch watch(rows, columns);
     std::printf("select %4d x %6d us:", rows, columns);

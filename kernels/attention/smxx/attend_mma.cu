@@ -25,6 +25,7 @@
 #include <cstdint>
 
 #include "indexcache.h"
+#include "kernels/attention/smxx/fp8_token.h"
 #include "kernels/attention/smxx/key_list.cuh"
 #include "kernels/attention/smxx/plan.h"
 #include "kernels/attention/smxx/softmax.cuh"
@@ -46,10 +47,7 @@ constexpr int kSplitBlocks = kSplitEntries / kBlockKeys;
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * 32;
 constexpr int kKeyWarps = 4;  // warps side by side along the keys of a block, 16 keys each
-constexpr int kFp8TokenBytes = 656;
-constexpr int kFp8ScalesAt = 512;
-constexpr int kFp8RopeAt = 528;
-constexpr int kGroups = 4;  // of 128 latent dimensions with a scale each
+constexpr int kGroups = 4;    // of 128 latent dimensions with a scale each
 constexpr float kLog2e = 0x1.715476p+0f;
 
 /// threadIdx.x, read anew: what is derived from it is computed where it is used. Kept over the loop, the addresses of

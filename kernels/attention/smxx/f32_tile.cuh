@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "indexcache.h"
+#include "kernels/attention/smxx/fp8_token.h"
 #include "kernels/attention/smxx/key_list.cuh"
 #include "kernels/attention/smxx/plan.h"
 #include "kernels/attention/smxx/softmax.cuh"
@@ -42,10 +43,8 @@ __device__ inline float load_element(const uint8_t *token, int d) {
   } else if constexpr (kKvDtype == IC_DTYPE_BF16) {
     return f32_from_bf16(reinterpret_cast<const uint16_t *>(token)[d]);
   } else {
-    if (d >= 512) {
-      return f32_from_bf16(reinterpret_cast<const uint16_t *>(token + 528)[d - 512]);
-    }
-    const float scale = reinterpret_cast<const float *>(token + 512)[d / 128];
+    if (d >= kFp8Latent) return f32_from_bf16(reinterpret_cast<const uint16_t *>(token + kFp8RopeAt)[d - kFp8Latent]);
+    const float scale = reinterpret_cast<const float *>(token + kFp8ScalesAt)[d / kFp8Group];
     return __fmul_rn(f32_from_e4m3(token[d]), scale);
   }
 }
@@ -71,7 +70,7 @@ __device__ inline void find_keys(const AttendParams &p, const KeyList &list, int
                                  int32_t end, F32Tile &tile, uint32_t *fault) {
   if (threadIdx.x >= kF32TileKeys) return;
   const int64_t token_bytes =
-      kKvDtype == IC_DTYPE_E4M3 ? 656 : (p.d_latent + p.d_rope) * (kKvDtype == IC_DTYPE_F32 ? 4 : 2);
+      kKvDtype == IC_DTYPE_E4M3 ? kFp8TokenBytes : (p.d_latent + p.d_rope) * (kKvDtype == IC_DTYPE_F32 ? 4 : 2);
   const int32_t index = load_index(list, first + static_cast<int32_t>(threadIdx.x), end);
   const int32_t page = load_page(p, list, page_shift, index);
   tile.key_at[threadIdx.x] = token_address(p, list, page_shift, index, page, token_bytes, fault);

@@ -113,11 +113,10 @@ __device__ inline uint32_t still_above(const Line &line, uint32_t mask, const fl
   return above;
 }
 
-/// The whole part straight from memory, what reaches `bound` accepted at the start: exact for any data, if k scores of the
-/// row do. The list is empty before; after, it holds what could be among the k best.
+/// The whole part straight from memory, what reaches `bound` accepted at the start: exact for any data, if k scores of
+/// the row do. The list is empty before; after, it holds what could be among the k best.
 template <class S>
-__device__ __noinline__ void list_from(const float *scores, Span part, Span row, int32_t k, bool nan_is_absent,
-                                       float bound) {
+__device__ inline void list_from(const float *scores, Span part, Span row, int32_t k, bool nan_is_absent, float bound) {
   const int warp = static_cast<int>(threadIdx.x) / 32;
   for (int32_t first = part.base; first < part.end; first += S::kTile) {
     const int32_t column = first + warp * S::kWarpTile;

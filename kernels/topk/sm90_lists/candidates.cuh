@@ -263,7 +263,8 @@ __device__ __noinline__ Line keep_best(int32_t k, int32_t begin, int32_t end) {
   }
   const int32_t inclusive = warp_inclusive_sum(__popc(stays));
   uint32_t at = 0;
-  if (lane == 31) at = ptx::shared_fetch_add<false>(shared_address(&words.num_listed), static_cast<uint32_t>(inclusive));
+  if (lane == 31)
+    at = ptx::shared_fetch_add<false>(shared_address(&words.num_listed), static_cast<uint32_t>(inclusive));
   at = __shfl_sync(kWarp, at, 31) + static_cast<uint32_t>(inclusive - __popc(stays));
   __syncthreads();  // all entries have been read
 #pragma unroll

@@ -20,12 +20,11 @@
 // as the row's leader, which finishes.
 #include <cuda_runtime.h>
 
-#include <algorithm>
-
 #include "kernels/policy/sm90.h"
 #include "kernels/ptx/bulk_copy.cuh"
 #include "kernels/ptx/mbarrier.cuh"
 #include "kernels/topk/launch.h"
+#include "kernels/topk/sm90_launch.h"
 #include "kernels/topk/sm90_lists/append.cuh"
 #include "kernels/topk/smxx/order_key.cuh"
 #include "kernels/views/rows.cuh"
@@ -35,15 +34,17 @@ namespace {
 
 using sm90::SelectVariant;
 
-constexpr int32_t kMostK = 2048;
-
 /// threads, sample vectors, list, vectors, slots, cluster, blocks per processor
 using Rows = SelectShape<256, 2, 4096, 8, 1, 1, 3>;
 using OneBlock = SelectShape<512, 2, 5120, 8, 2, 1, 1>;
 using TwoBlocks = SelectShape<512, 2, 5120, 8, 2, 2, 1>;
 
+/// Of the sampled threshold, in standard deviations: a row that must be read again delays all others of a call, and may
+/// not happen in thousands of them. The second time it must not fail.
+constexpr float kMargin = 4.0f;
+constexpr float kWideMargin = 8.0f;
+
 struct Plan {
-  float margin;      // of the sampled threshold, in standard deviations
   bool bulk_output;  // rows of indices lie on 16 bytes
 };
 
@@ -208,12 +209,35 @@ __device__ inline Line find_start(const Sample<S> &sample, const Span &row, int3
   return {key, position};
 }
 
-/// Where a row starts that must be read again, because fewer than k scores reached its start: a start with a wide margin.
+/// Makes the list straight from memory: of a row that is not streamed, or that has fewer than k scores above its start.
+/// guess: the row was streamed; the list then starts at a guess with a wide margin, and with everything only if this is
+/// wrong as well. Rare, and a function of its own so that nothing is kept for it elsewhere.
 template <class S>
-__device__ __noinline__ uint32_t find_wide_start(const float *scores, Span row, int32_t k) {
-  Sample<S> sample;
-  sample.load(scores, row);
-  return find_start<S>(sample, row, k, 8.0f, 0).key;
+__device__ __noinline__ void list_again(const float *scores, Span part, Span row, int32_t k, bool nan_is_absent,
+                                        bool guess) {
+  BlockWords &words = block_words<S>();
+  __syncthreads();
+  clear_bins<S>();
+  uint32_t start = 0;
+  if (guess) {
+    Sample<S> sample;
+    sample.load(scores, row);
+    start = find_start<S>(sample, row, k, kWideMargin, 0).key;
+  }
+  float bound = start > kKeyOfMinusInfinity ? bound_of(start) : -INFINITY;
+#pragma unroll 1
+  for (;;) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      words.num_listed = 0;
+      words.valid_listed = 0xffffffffu;
+      words.overflow = 0;
+    }
+    __syncthreads();
+    list_from<S>(scores, part, row, k, nan_is_absent, bound);
+    if (bound == -INFINITY || static_cast<int32_t>(words.num_listed) >= k) return;
+    bound = -INFINITY;
+  }
 }
 
 /// A row without a candidate list: all its columns, or none.
@@ -543,7 +567,7 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
     }
     bool again = !streamed;
     if (streamed) {
-      Line line = find_start<S>(sample, span, k, plan.margin, last_key);
+      Line line = find_start<S>(sample, span, k, kMargin, last_key);
       last_key = line.key;
       if (line.key <= kKeyOfMinusInfinity) {  // mostly masked: the tiles must go by, but are not looked at
         again = true;
@@ -598,32 +622,12 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
       }
     }
     if (again) {
-      __syncthreads();
-      clear_bins<S>();
       if (S::kCluster > 1 && streamed) {  // all have read the counters
         ptx::cluster_arrive();
         ptx::cluster_wait();
       }
-      if (tid == 0) {
-        words.num_listed = 0;
-        words.valid_listed = 0xffffffffu;
-        words.overflow = 0;
-      }
-      __syncthreads();
-      bool listed_all = false;
-      if constexpr (S::kCluster == 1) {
-        const uint32_t wide = streamed ? find_wide_start<S>(scores, span, k) : 0;
-        if (wide > kKeyOfMinusInfinity) {
-          list_from<S>(scores, part, span, k, nan_is_absent, bound_of(wide));
-          listed_all = static_cast<int32_t>(words.num_listed) >= k;
-        }
-      }
-      if (!listed_all) {
-        __syncthreads();
-        if (tid == 0) words.num_listed = 0;
-        __syncthreads();
-        list_from<S>(scores, part, span, k, nan_is_absent, -INFINITY);
-      }
+      // Blocks of a cluster have parts of the row, and do not know whether k scores of all of it reach a guess.
+      list_again<S>(scores, part, span, k, nan_is_absent, S::kCluster == 1 && streamed);
       if constexpr (S::kCluster > 1) {
         ptx::cluster_arrive();
         ptx::cluster_wait();
@@ -671,42 +675,19 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocksPerProcessor)
 
 template <class S>
 cudaError_t load() {
-  const auto *kernel = reinterpret_cast<const void *>(select_sm90_kernel<S>);
-  cudaFuncAttributes attributes;
-  const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
-  if (error != cudaSuccess) return error;
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(S::kBytes));
+  return sm90::load_kernel<S>(reinterpret_cast<const void *>(select_sm90_kernel<S>));
 }
-
-bool on_16_bytes(const void *p, int64_t stride) { return reinterpret_cast<uintptr_t>(p) % 16 == 0 && stride % 4 == 0; }
 
 template <class S>
 bool fits(const SelectRowsParams &p, const LaunchLimits &limits) {
-  return limits.sm90a && p.out.k <= kMostK && p.out.order != IC_ORDER_SCORE && on_16_bytes(p.scores, p.score_stride) &&
-         bitmap_fits<S>(p.rows.max_key_end) && (limits.max_ctas == 0 || limits.max_ctas >= S::kCluster);
+  return bitmap_fits<S>(p.rows.max_key_end) && sm90::can_select<S>(p, limits);
 }
 
 template <class S>
 cudaError_t launch(const SelectRowsParams &params, const LaunchLimits &limits, cudaStream_t stream) {
   if (!fits<S>(params, limits)) return cudaErrorNotSupported;
-  Plan plan;
-  plan.margin = 4.0f;
-  plan.bulk_output = on_16_bytes(params.out.indices, params.out.index_stride);
-  const int64_t resident = int64_t{limits.num_processors} * S::kBlocksPerProcessor;
-  const int64_t blocks = std::min(int64_t{params.rows.count} * S::kCluster, resident);
-  cudaLaunchAttribute cluster = {};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim.x = S::kCluster;
-  cluster.val.clusterDim.y = 1;
-  cluster.val.clusterDim.z = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(std::max(limits.grid(blocks) / S::kCluster, 1u) * S::kCluster);
-  config.blockDim = dim3(S::kThreads);
-  config.dynamicSmemBytes = S::kBytes;
-  config.stream = stream;
-  config.attrs = &cluster;
-  config.numAttrs = S::kCluster > 1 ? 1 : 0;
-  return cudaLaunchKernelEx(&config, select_sm90_kernel<S>, params, plan);
+  const Plan plan = {sm90::on_16_bytes(params.out.indices, params.out.index_stride)};
+  return sm90::launch_kernel<S>(select_sm90_kernel<S>, params, plan, limits, stream);
 }
 
 }  // namespace

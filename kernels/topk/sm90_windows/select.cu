@@ -17,11 +17,9 @@
 // of counts and lists, find the same line; each writes its own part of the output.
 #include <cuda_runtime.h>
 
-#include <algorithm>
-
-#include "indexcache.h"
 #include "kernels/policy/sm90.h"
 #include "kernels/topk/launch.h"
+#include "kernels/topk/sm90_launch.h"
 #include "kernels/topk/sm90_windows/compare.cuh"
 #include "kernels/topk/sm90_windows/line.cuh"
 #include "kernels/topk/sm90_windows/narrow.cuh"
@@ -297,45 +295,23 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocksPerProcessor)
 
 template <class S>
 cudaError_t load() {
-  const auto *kernel = reinterpret_cast<const void *>(select_sm90_kernel<S>);
-  cudaFuncAttributes attributes;
-  const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
-  if (error != cudaSuccess) return error;
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(S::kBytes));
+  return sm90::load_kernel<S>(reinterpret_cast<const void *>(select_sm90_kernel<S>));
 }
-
-bool on_16_bytes(const void *p, int64_t stride) { return reinterpret_cast<uintptr_t>(p) % 16 == 0 && stride % 4 == 0; }
 
 template <class S>
 bool fits(const SelectRowsParams &p, const LaunchLimits &limits) {
   // A part has a multiple of 32 columns more than its share at most, and up to three in front of the first.
   const int64_t columns = (int64_t{p.rows.max_key_end} + 3 + 32 * S::kCluster) / S::kCluster;
-  return limits.sm90a && p.out.k <= kMostK && p.out.order != IC_ORDER_SCORE && on_16_bytes(p.scores, p.score_stride) &&
-         columns <= S::kColumns && (limits.max_ctas == 0 || limits.max_ctas >= S::kCluster);
+  return columns <= S::kColumns && sm90::can_select<S>(p, limits);
 }
 
 template <class S>
 cudaError_t launch(const SelectRowsParams &params, const LaunchLimits &limits, cudaStream_t stream) {
   if (!fits<S>(params, limits)) return cudaErrorNotSupported;
-  Plan plan;
   // A wrong window of one row delays all the others of a call.
-  plan.sample = {S::kStrata, S::kCluster == 8 ? 3.5f : 4.0f};
-  plan.bulk_output = on_16_bytes(params.out.indices, params.out.index_stride);
-  const int64_t resident = int64_t{limits.num_processors} * S::kBlocksPerProcessor;
-  const int64_t blocks = std::min(int64_t{params.rows.count} * S::kCluster, resident);
-  cudaLaunchAttribute cluster = {};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim.x = S::kCluster;
-  cluster.val.clusterDim.y = 1;
-  cluster.val.clusterDim.z = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(std::max(limits.grid(blocks) / S::kCluster, 1u) * S::kCluster);
-  config.blockDim = dim3(S::kThreads);
-  config.dynamicSmemBytes = S::kBytes;
-  config.stream = stream;
-  config.attrs = &cluster;
-  config.numAttrs = S::kCluster > 1 ? 1 : 0;
-  return cudaLaunchKernelEx(&config, select_sm90_kernel<S>, params, plan);
+  const SamplePlan sample = {S::kStrata, S::kCluster == 8 ? 3.5f : 4.0f};
+  const Plan plan = {sample, sm90::on_16_bytes(params.out.indices, params.out.index_stride)};
+  return sm90::launch_kernel<S>(select_sm90_kernel<S>, params, plan, limits, stream);
 }
 
 /// Calls body(shape) for the shape of a variant.

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "core/params.h"
+#include "kernels/policy/sm90.h"
 #include "kernels/ptx/cluster.cuh"
 
 namespace ic::cuda::windows {
@@ -14,7 +15,6 @@ namespace ic::cuda::windows {
 constexpr uint32_t kWarp = 0xffffffffu;
 constexpr int32_t kMostFew = 32;        // entries that are ranked by comparison
 constexpr int32_t kTileColumns = 1024;  // of a warp; 32 in a row of each thread
-constexpr int32_t kMostK = 2048;
 
 /// Words that the warps of a block leave for each other.
 struct BlockWords {
@@ -62,7 +62,7 @@ struct SelectShape {
   static constexpr uint32_t kBytes = kWordsAt + sizeof(BlockWords);
 
   // The list's memory serves ties and the output row, too.
-  static_assert(kColumns % 1024 == 0 && kColumns / 8 <= kCapacity * 8 && kMostK * 4 <= kCapacity * 8);
+  static_assert(kColumns % 1024 == 0 && kColumns / 8 <= kCapacity * 8 && sm90::kMostSelected * 4 <= kCapacity * 8);
   static_assert(kBins % (2 * kThreads) == 0 && kBins >= 1024 && kLeastCapacity > 0 && kWarps <= 32 && kCluster <= 8);
 };
 
