@@ -39,11 +39,6 @@ using Rows = SelectShape<256, 2, 4096, 8, 1, 1, 3>;
 using OneBlock = SelectShape<512, 2, 5120, 8, 2, 1, 1>;
 using TwoBlocks = SelectShape<512, 2, 5120, 8, 2, 2, 1>;
 
-/// Of the sampled threshold, in standard deviations: a row that must be read again delays all others of a call, and may
-/// not happen in thousands of them. The second time it must not fail.
-constexpr float kMargin = 4.0f;
-constexpr float kWideMargin = 8.0f;
-
 struct Plan {
   bool bulk_output;  // rows of indices lie on 16 bytes
 };
@@ -64,6 +59,11 @@ bool bitmap_fits(int32_t max_end) {
 }
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+/// Of the sampled threshold, in standard deviations: a row that must be read again delays all others of a call, and may
+/// not happen in thousands of them. The second time it must not fail.
+constexpr float kMargin = 4.0f;
+constexpr float kWideMargin = 8.0f;
 
 __device__ inline uint32_t hash(uint32_t x) {
   x = (x ^ (x >> 16)) * 0x7feb352du;
