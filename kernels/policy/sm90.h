@@ -20,9 +20,7 @@ enum class SelectVariant : int32_t {
   kFourWindows,
   kEightWindows,
   // kernels/topk/sm90_lists
-  kListedRows,  // many rows, three blocks per processor
-  kOneList,     // one block per processor and row
-  kTwoLists,    // clusters of two per row
+  kListedRows,  // many long rows, three blocks per processor
   // kernels/topk/smxx
   kPortable
 };
@@ -35,12 +33,10 @@ inline SelectVariant select_variant(int32_t rows, int32_t max_end, int32_t k, co
   if (max_end > 32768) {
     if (at_once(4)) return SelectVariant::kFourWindows;
     if (at_once(3)) return SelectVariant::kThreeWindows;
-    if (rows <= 47 && at_once(2)) return SelectVariant::kTwoWindows;
+    if (at_once(2)) return SelectVariant::kTwoWindows;
   }
   if (max_end <= 9180) return SelectVariant::kSmallRows;
-  if (rows <= 132 && (max_end <= 32768 || max_end > 200000)) return SelectVariant::kOneWindow;
-  if (at_once(2)) return SelectVariant::kTwoLists;
-  if (rows <= 132) return SelectVariant::kOneList;
+  if (rows <= limits.num_processors) return SelectVariant::kOneWindow;
   if (max_end <= 49000) return SelectVariant::kMediumRows;
   return max_end <= 230000 ? SelectVariant::kListedRows : SelectVariant::kOneWindow;
 }

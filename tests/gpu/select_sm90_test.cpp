@@ -42,9 +42,7 @@ constexpr Variant kVariants[] = {{SelectVariant::kSmallRows, "SmallRows", 64, 25
                                  {SelectVariant::kThreeWindows, "ThreeWindows", 64, 1024, 49152, 270237, 3},
                                  {SelectVariant::kFourWindows, "FourWindows", 64, 1024, 65536, 266109, 4},
                                  {SelectVariant::kEightWindows, "EightWindows", 64, 1024, 131072, 261885, 8},
-                                 {SelectVariant::kListedRows, "ListedRows", 4097, 512, 8192, 232800, 1},
-                                 {SelectVariant::kOneList, "OneList", 5121, 1024, 16384, 291000, 1},
-                                 {SelectVariant::kTwoLists, "TwoLists", 5121, 1024, 32768, 291000, 2}};
+                                 {SelectVariant::kListedRows, "ListedRows", 4097, 512, 8192, 232800, 1}};
 
 LaunchLimits device_limits(int32_t max_ctas = 0) {
   cuda_backend();  // loads the kernels

@@ -32,6 +32,7 @@
 #include "kernels/ptx/async_copy.cuh"
 #include "kernels/ptx/bf16.cuh"
 #include "kernels/ptx/mma.cuh"
+#include "kernels/ptx/thread_index.cuh"
 #include "kernels/views/rows.cuh"
 
 namespace ic::cuda {
@@ -49,14 +50,6 @@ constexpr int kThreads = kWarps * 32;
 constexpr int kKeyWarps = 4;  // warps side by side along the keys of a block, 16 keys each
 constexpr int kGroups = 4;    // of 128 latent dimensions with a scale each
 constexpr float kLog2e = 0x1.715476p+0f;
-
-/// threadIdx.x, read anew: what is derived from it is computed where it is used. Kept over the loop, the addresses of
-/// all phases would not fit into registers beside the sums.
-__device__ inline int thread_index() {
-  int index;
-  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
-  return index;
-}
 
 /// Byte of 16-byte piece `piece` of row `row` behind the row's first byte.
 __device__ inline int piece_at(int piece, int row) { return (piece >> 3) * 128 + ((piece ^ row) & 7) * 16; }
@@ -148,7 +141,7 @@ class BlockCopy {
 
   /// @param wanted  false: copies nothing
   __device__ BlockCopy(const uint8_t *const (&key_at)[kBlockKeys], unsigned char *to, bool wanted) : wanted_(wanted) {
-    const int thread = thread_index();
+    const int thread = ptx::thread_index();
     lane_ = thread % 8;  // eight lanes side by side in a token
 #pragma unroll
     for (int i = 0; i < kKeys; ++i) {
@@ -206,7 +199,7 @@ __device__ __noinline__ void widen_nans(const unsigned char *token, unsigned cha
 /// A block of fp8 tokens to bf16 rows and scales.
 template <int kHeads>
 __device__ void widen_block(const Tile<kHeads, true> &tile) {
-  const int thread = thread_index();
+  const int thread = ptx::thread_index();
   const int piece = thread % 32;  // a warp per key
   // Every other group of four lanes writes its upper piece first: eight lanes then cover all banks.
   const int first = thread >> 2 & 1;
@@ -249,7 +242,7 @@ template <int kHeads, bool kFp8>
 __device__ void multiply_scores(const AttendParams &p, const Tile<kHeads, kFp8> &tile, const unsigned char *block,
                                 const BlockCopy<kFp8> &copy, float (&score)[Tile<kHeads, kFp8>::kScoreTiles][2][4]) {
   using T = Tile<kHeads, kFp8>;
-  const int thread = thread_index();
+  const int thread = ptx::thread_index();
   const int lane = thread % 32;
   const int key = thread / 32 % kKeyWarps * 16;
   const int head = thread / 32 / kKeyWarps * T::kWarpHeads;
@@ -325,7 +318,7 @@ __device__ void multiply_values(const Tile<kHeads, kFp8> &tile, const unsigned c
                                 const unsigned char *weights,
                                 float (&sum)[Tile<kHeads, kFp8>::kSumTiles][Tile<kHeads, kFp8>::kColumnTiles][4]) {
   using T = Tile<kHeads, kFp8>;
-  const int thread = thread_index();
+  const int thread = ptx::thread_index();
   const int lane = thread % 32;
   const int column = thread / 32 * T::kColumns;
   const uint32_t p =
@@ -439,7 +432,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 
       // ---- scores and their maxima ----
       float score[T::kScoreTiles][2][4];
-      const int thread = thread_index();
+      const int thread = ptx::thread_index();
       const int lane = thread % 32;
       const int key_warp = thread / 32 % kKeyWarps;
       // The head of m = 0, e < 2; + 16 m, + 8 for e >= 2

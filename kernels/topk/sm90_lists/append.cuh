@@ -4,10 +4,13 @@
 #pragma once
 
 #include "kernels/topk/sm90_lists/candidates.cuh"
+#include "kernels/topk/sm90_rows.cuh"
 
 namespace ic::cuda::lists {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+using sm90::Span;
 
 constexpr uint32_t kKeyOfMinusInfinity = 0x007fffffu;
 constexpr uint32_t kNoBound = 0xfffffffeu;  // as a line's key: nothing is above it
@@ -22,14 +25,6 @@ __device__ inline float bound_of(uint32_t key) {
   return __uint_as_float((key & 0x80000000u) != 0 ? key ^ 0x80000000u : ~key);
 }
 __device__ inline float without_nan(float score) { return fmaxf(score, -INFINITY); }
-
-/// Part of a row: columns [begin, end), of which base + [0, ...) lie on 16 bytes.
-struct Span {
-  int32_t base;  // begin rounded down to four
-  int32_t begin;
-  int32_t end;
-  __device__ int32_t count() const { return end - begin; }
-};
 
 /// Scores of the first `count` columns from `tile` that reach `bound`, `skip` (0 to 3) of them left out in front.
 /// kAny: a NaN counts as -inf, or with nan_is_absent as nothing; else bound is above -inf.
@@ -113,17 +108,17 @@ __device__ inline uint32_t still_above(const Line &line, uint32_t mask, const fl
   return above;
 }
 
-/// The whole part straight from memory, what reaches `bound` accepted at the start: exact for any data, if k scores of
-/// the row do. The list is empty before; after, it holds what could be among the k best.
+/// The whole row straight from memory, what reaches `bound` accepted at the start: exact for any data, if k scores do.
+/// The list is empty before; after, it holds what could be among the k best.
 template <class S>
-__device__ inline void list_from(const float *scores, Span part, Span row, int32_t k, bool nan_is_absent, float bound) {
+__device__ inline void list_from(const float *scores, Span row, int32_t k, bool nan_is_absent, float bound) {
   const int warp = static_cast<int>(threadIdx.x) / 32;
-  for (int32_t first = part.base; first < part.end; first += S::kTile) {
+  for (int32_t first = row.base; first < row.end; first += S::kTile) {
     const int32_t column = first + warp * S::kWarpTile;
     const float *tile = scores + column;
     uint32_t mask = 0;
-    if (column < part.end) {
-      mask = reaching<S, true>(bound, tile, part.end - column, max(0, part.begin - column), nan_is_absent);
+    if (column < row.end) {
+      mask = reaching<S, true>(bound, tile, row.end - column, max(0, row.begin - column), nan_is_absent);
     }
     bool full = append<S, true>(mask, tile, column);
     while (__syncthreads_or(full ? 1 : 0) != 0) {

@@ -9,7 +9,9 @@
 
 #include <cstdint>
 
+#include "kernels/policy/sm90.h"
 #include "kernels/ptx/cluster.cuh"
+#include "kernels/ptx/thread_index.cuh"
 
 namespace ic::cuda::lists {
 
@@ -27,7 +29,10 @@ struct BlockWords {
   uint32_t valid_listed;  // entries before the first that did not fit
   uint32_t overflow;      // a warp could not append
   uint32_t num_few;
+  uint32_t num_chosen;
+  uint32_t last_key;  // where the last row started
   uint32_t reserved;
+  int2 ranges[4];  // columns of the row of turn t in [t % 4]
   uint2 few[kMostFew];
 };
 
@@ -36,9 +41,7 @@ struct BlockWords {
 /// kSampleVectors_: 16-byte groups that a thread samples
 /// kCapacity_: of the list
 /// kVectors_: 16-byte groups of a lane in a warp's tile; kSlots_: tiles that a warp has in flight
-/// kCluster_: blocks that share a row
-template <int kThreads_, int kSampleVectors_, int kCapacity_, int kVectors_, int kSlots_, int kCluster_,
-          int kBlocksPerProcessor_>
+template <int kThreads_, int kSampleVectors_, int kCapacity_, int kVectors_, int kSlots_, int kBlocksPerProcessor_>
 struct SelectShape {
   static constexpr int kThreads = kThreads_;
   static constexpr int kWarps = kThreads / 32;
@@ -50,16 +53,15 @@ struct SelectShape {
   static constexpr int kWarpTile = 128 * kVectors;
   static constexpr int kTile = kWarps * kWarpTile;
   static constexpr int kSlots = kSlots_;
-  static constexpr int kCluster = kCluster_;
+  static constexpr int kCluster = 1;
   static constexpr int kBlocksPerProcessor = kBlocksPerProcessor_;
 
   static constexpr uint32_t kListAt = kWarps * kSlots * kWarpTile * 4;
-  static constexpr uint32_t kSampleBinsAt = kListAt + kCapacity * 8;
-  static constexpr uint32_t kListBinsAt = kCluster > 1 ? kSampleBinsAt + kCutBins * 4 : kSampleBinsAt;
-  static constexpr uint32_t kWordsAt = kListBinsAt + kCutBins * 4;
+  static constexpr uint32_t kBinsAt = kListAt + kCapacity * 8;
+  static constexpr uint32_t kWordsAt = kBinsAt + kCutBins * 4;
   static constexpr uint32_t kBytes = kWordsAt + sizeof(BlockWords);
 
-  static_assert(kCutBins >= 2048);  // the output row is built there
+  static_assert(kCutBins >= sm90::kMostSelected);  // the output row is built there
   static_assert(kCapacity % kThreads == 0 && kCutBins % (4 * kThreads) == 0);
   static_assert(kVectors <= 8 && kPerThread <= 32);  // accepted elements of a lane are bits of a word
   static_assert(kWarps * kSlots <= 64);
@@ -75,13 +77,10 @@ template <class S>
 __device__ inline uint2 *candidates() {
   return reinterpret_cast<uint2 *>(select_shared + S::kListAt);
 }
+/// Zero whenever nobody counts; the output row is built there, too.
 template <class S>
-__device__ inline uint32_t *sample_bins() {
-  return reinterpret_cast<uint32_t *>(select_shared + S::kSampleBinsAt);
-}
-template <class S>
-__device__ inline uint32_t *list_bins() {
-  return reinterpret_cast<uint32_t *>(select_shared + S::kListBinsAt);
+__device__ inline uint32_t *bins() {
+  return reinterpret_cast<uint32_t *>(select_shared + S::kBinsAt);
 }
 template <class S>
 __device__ inline BlockWords &block_words() {
@@ -107,17 +106,17 @@ struct Bin {
 /// The bin, from the top, that holds the wanted-th entry; the bins become zero again. Two barriers; the caller has one
 /// before.
 template <class S>
-__device__ inline Bin find_bin(uint32_t *bins, int32_t wanted) {
+__device__ inline Bin find_bin(int32_t wanted) {
   constexpr int kOwn = kCutBins / S::kThreads;
   BlockWords &words = block_words<S>();
-  const int tid = static_cast<int>(threadIdx.x);
+  const int tid = ptx::thread_index();
   const int lane = tid % 32;
   const int first = kCutBins - (tid + 1) * kOwn;
   int32_t counts[kOwn];
   int32_t sum = 0;
 #pragma unroll
   for (int i = 0; i < kOwn / 4; ++i) {
-    int4 &four = reinterpret_cast<int4 *>(bins + first)[i];
+    int4 &four = reinterpret_cast<int4 *>(bins<S>() + first)[i];
     counts[4 * i] = four.x;
     counts[4 * i + 1] = four.y;
     counts[4 * i + 2] = four.z;
@@ -157,10 +156,10 @@ __device__ inline bool is_above(const uint2 &entry, const Line &line) {
 
 /// The line that exactly k of the first `count` >= k entries are above; positions lie in [begin, end).
 template <class S>
-__device__ inline Line find_line(int32_t count, int32_t k, int32_t begin, int32_t end, uint32_t *bins) {
+__device__ inline Line find_line(int32_t count, int32_t k, int32_t begin, int32_t end) {
   const uint2 *list = candidates<S>();
   BlockWords &words = block_words<S>();
-  const int tid = static_cast<int>(threadIdx.x);
+  const int tid = ptx::thread_index();
   const int lane = tid % 32;
   uint32_t low = 0xffffffffu;
   uint32_t high = 0;
@@ -190,18 +189,18 @@ __device__ inline Line find_line(int32_t count, int32_t k, int32_t begin, int32_
 #pragma unroll 4
       for (int32_t i = tid; i < count; i += S::kThreads) {
         const uint32_t distance = list[i].x - low;
-        if (distance <= span) atomicAdd(bins + (distance >> shift), 1u);
+        if (distance <= span) atomicAdd(bins<S>() + (distance >> shift), 1u);
       }
     } else {
 #pragma unroll 2
       for (int32_t i = tid; i < count; i += S::kThreads) {
         const uint2 entry = list[i];
         const uint32_t distance = ~entry.y - low;
-        if (entry.x == tie_key && distance <= span) atomicAdd(bins + (distance >> shift), 1u);
+        if (entry.x == tie_key && distance <= span) atomicAdd(bins<S>() + (distance >> shift), 1u);
       }
     }
     __syncthreads();
-    const Bin bin = find_bin<S>(bins, k);
+    const Bin bin = find_bin<S>(k);
     k -= bin.above;
     const uint32_t edge = low + (static_cast<uint32_t>(bin.index) << shift);
     const uint32_t width = (1u << shift) - 1;
@@ -243,7 +242,7 @@ template <class S>
 __device__ __noinline__ Line keep_best(int32_t k, int32_t begin, int32_t end) {
   uint2 *list = candidates<S>();
   BlockWords &words = block_words<S>();
-  const int tid = static_cast<int>(threadIdx.x);
+  const int tid = ptx::thread_index();
   const int lane = tid % 32;
   const auto count = static_cast<int32_t>(min(words.valid_listed, words.num_listed));
   __syncthreads();
@@ -252,7 +251,7 @@ __device__ __noinline__ Line keep_best(int32_t k, int32_t begin, int32_t end) {
     words.valid_listed = 0xffffffffu;
     words.overflow = 0;
   }
-  const Line line = find_line<S>(count, k, begin, end, sample_bins<S>());
+  const Line line = find_line<S>(count, k, begin, end);
   uint2 own[S::kPerThread];
   uint32_t stays = 0;  // a bit per entry
 #pragma unroll

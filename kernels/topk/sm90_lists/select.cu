@@ -3,21 +3,15 @@
 //
 // Bound: bytes, 4 per score. Design (docs/kernels/topk_sm90.md):
 //
-//   slots      every warp has tiles of its own in the row and slots of its own in shared memory, which it refills
-//   itself
-//              by bulk copies, across rows
-//   threshold  from a sample of the row, drawn while the row before is finished; the last row's threshold is taken
-//   again
-//              if the sample agrees. If many scores tie with it, those behind a position are left out
+//   slots      every warp has tiles of its own in the row and slots of its own in shared memory, which it refills by
+//              bulk copies, across rows
+//   threshold  from a sample of the row, drawn while the row before is finished; the last row's is taken again if the
+//              sample agrees. If many scores tie with it, those behind a position are left out
 //   list       what reaches the threshold, in no order. Full: the block keeps the k best and goes on with the line
-//   below
-//              them. Too few: the row is read again, everything accepted. Both are exact for any data
+//              below them. Too few: the row is read again with a lower one. Both are exact for any data
 //   line       histogram of the list's keys, then comparison inside one bin
 //   output     the chosen positions set bits of a bitmap; a prefix over its words gives each its rank: ascending order
 //              without a sort, and one bulk store
-//
-// Few rows: a cluster per row, each block has a slice of the columns; all draw the same sample. The blocks take turns
-// as the row's leader, which finishes.
 #include <cuda_runtime.h>
 
 #include "kernels/policy/sm90.h"
@@ -34,10 +28,8 @@ namespace {
 
 using sm90::SelectVariant;
 
-/// threads, sample vectors, list, vectors, slots, cluster, blocks per processor
-using Rows = SelectShape<256, 2, 4096, 8, 1, 1, 3>;
-using OneBlock = SelectShape<512, 2, 5120, 8, 2, 1, 1>;
-using TwoBlocks = SelectShape<512, 2, 5120, 8, 2, 2, 1>;
+/// threads, sample vectors, list, vectors, slots, blocks per processor
+using Rows = SelectShape<256, 2, 4096, 8, 1, 3>;
 
 struct Plan {
   bool bulk_output;  // rows of indices lie on 16 bytes
@@ -71,23 +63,26 @@ __device__ inline uint32_t hash(uint32_t x) {
   return x ^ (x >> 16);
 }
 
-__device__ inline Span row_span(const SelectRowsParams &p, int32_t row) {
-  uint32_t fault = 0;
-  const RowRange range = row_range(p.rows, row, &fault);
-  return {range.begin & ~3, range.begin, range.end};
+// A block takes rows from the last on, one per turn. Their ranges are in shared memory, loaded three turns ahead:
+// nothing hides such a load once copies are under way, and registers are few while tiles go by.
+
+constexpr int32_t kTurnsAhead = 3;
+
+/// Negative: there is none.
+__device__ inline int32_t row_of(const SelectRowsParams &p, int32_t turn) {
+  return p.rows.count - 1 - static_cast<int32_t>(blockIdx.x) - turn * static_cast<int32_t>(gridDim.x);
 }
 
-/// This block's part of a row.
+/// Of this turn and the two that follow.
 template <class S>
-__device__ inline Span slice(const Span &row, int32_t rank) {
-  if constexpr (S::kCluster == 1) {
-    return row;
-  } else {
-    const int32_t columns = row.end - row.base;
-    const int32_t each = (columns + 32 * S::kCluster - 1) / (32 * S::kCluster) * 32;
-    const int32_t from = row.base + min(rank * each, columns);
-    return {from, max(from, row.begin), min(from + each, row.end)};
-  }
+__device__ inline Span span_of(int32_t turn) {
+  const int2 range = block_words<S>().ranges[turn % 4];
+  return {range.x & ~3, range.x, range.y};
+}
+
+template <class S>
+__device__ inline void set_span(int32_t turn, const Span &span) {
+  block_words<S>().ranges[turn % 4] = make_int2(span.begin, span.end);
 }
 
 /// Rows that do not fit the list are streamed; the others are listed straight from memory.
@@ -99,8 +94,8 @@ __device__ inline bool is_streamed(const Span &row) {
 /// Zero, as they must be whenever nobody counts.
 template <class S>
 __device__ inline void clear_bins() {
-  for (int i = static_cast<int>(threadIdx.x); i < kCutBins / 4; i += S::kThreads) {
-    reinterpret_cast<uint4 *>(list_bins<S>())[i] = make_uint4(0, 0, 0, 0);
+  for (int i = ptx::thread_index(); i < kCutBins / 4; i += S::kThreads) {
+    reinterpret_cast<uint4 *>(bins<S>())[i] = make_uint4(0, 0, 0, 0);
   }
 }
 
@@ -114,9 +109,10 @@ struct Sample {
     const auto vectors = static_cast<uint32_t>(row.end - first) / 4;
     const auto *from = reinterpret_cast<const float4 *>(row_scores + first);
     constexpr uint32_t kStrata = S::kSamples / 4;
+    const int tid = ptx::thread_index();
 #pragma unroll
     for (int i = 0; i < S::kSampleVectors; ++i) {
-      const uint32_t s = static_cast<uint32_t>(i * S::kThreads) + threadIdx.x;
+      const auto s = static_cast<uint32_t>(i * S::kThreads + tid);
       const uint32_t low = s * vectors / kStrata;
       const uint32_t high = (s + 1) * vectors / kStrata;
       const uint32_t jitter = hash(s * 0x9e3779b9u + static_cast<uint32_t>(row.count()));
@@ -147,9 +143,9 @@ template <class S>
 __device__ inline Line find_start(const Sample<S> &sample, const Span &row, int32_t k, float margin,
                                   uint32_t last_key) {
   BlockWords &words = block_words<S>();
-  uint32_t *bins = sample_bins<S>();
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
+  uint32_t *counts = bins<S>();
+  const int lane = ptx::thread_index() % 32;
+  const int warp = ptx::thread_index() / 32;
   // The sample's rank that k scores of the row correspond to, and a margin; up to rank `most` the list has room.
   const float fraction = static_cast<float>(S::kSamples) / static_cast<float>(row.count());
   const float expected = static_cast<float>(k) * fraction;
@@ -166,34 +162,33 @@ __device__ inline Line find_start(const Sample<S> &sample, const Span &row, int3
   __syncthreads();
   const auto reached = static_cast<int32_t>(__reduce_add_sync(kWarp, lane < S::kWarps ? words.of_warp[lane] : 0u));
   clear_bins<S>();
-  // All blocks of a cluster must agree, so they do not use what only some of them know.
   const int32_t slack = least / 16;
-  if (S::kCluster == 1 && last_key != 0 && reached >= least - slack && reached <= max(most, least + slack)) {
+  if (last_key != 0 && reached >= least - slack && reached <= max(most, least + slack)) {
     return {last_key, 0xffffffffu};
   }
 
-  const int32_t rank = S::kCluster == 1 ? (least + most + 1) / 2 : least;
+  const int32_t rank = (least + most + 1) / 2;
   __syncthreads();
-  sample.for_each([&](uint32_t key) { atomicAdd(bins + (key >> 21), 1u); });
+  sample.for_each([&](uint32_t key) { atomicAdd(counts + (key >> 21), 1u); });
   __syncthreads();
-  Bin bin = find_bin<S>(bins, rank);
+  Bin bin = find_bin<S>(rank);
   uint32_t key = static_cast<uint32_t>(bin.index) << 21;
   uint32_t position = 0xffffffffu;
   int32_t above = bin.above;
   if (above + bin.count > rank + rank / 16) {
     sample.for_each([&](uint32_t one) {
-      if (one >> 21 == key >> 21) atomicAdd(bins + (one >> 10 & 2047u), 1u);
+      if (one >> 21 == key >> 21) atomicAdd(counts + (one >> 10 & 2047u), 1u);
     });
     __syncthreads();
-    bin = find_bin<S>(bins, rank - above);
+    bin = find_bin<S>(rank - above);
     key |= static_cast<uint32_t>(bin.index) << 10;
     above += bin.above;
     if (above + bin.count > most + 8) {  // a plateau, or values that agree in 22 bits
       sample.for_each([&](uint32_t one) {
-        if (one >> 10 == key >> 10) atomicAdd(bins + (one & 1023u), 1u);
+        if (one >> 10 == key >> 10) atomicAdd(counts + (one & 1023u), 1u);
       });
       __syncthreads();
-      bin = find_bin<S>(bins, rank - above);
+      bin = find_bin<S>(rank - above);
       key |= static_cast<uint32_t>(bin.index);
       above += bin.above;
       if (above + bin.count > most + 8) {  // ties: as far as the row should have to be read for enough of them
@@ -213,9 +208,11 @@ __device__ inline Line find_start(const Sample<S> &sample, const Span &row, int3
 /// guess: the row was streamed; the list then starts at a guess with a wide margin, and with everything only if this is
 /// wrong as well. Rare, and a function of its own so that nothing is kept for it elsewhere.
 template <class S>
-__device__ __noinline__ void list_again(const float *scores, Span part, Span row, int32_t k, bool nan_is_absent,
-                                        bool guess) {
+__device__ __noinline__ void list_again(const SelectRowsParams &p, int32_t turn, bool guess) {
   BlockWords &words = block_words<S>();
+  const Span row = span_of<S>(turn);
+  const float *scores = p.scores + row_of(p, turn) * p.score_stride;
+  const int32_t k = p.out.k;
   __syncthreads();
   clear_bins<S>();
   uint32_t start = 0;
@@ -234,7 +231,7 @@ __device__ __noinline__ void list_again(const float *scores, Span part, Span row
       words.overflow = 0;
     }
     __syncthreads();
-    list_from<S>(scores, part, row, k, nan_is_absent, bound);
+    list_from<S>(scores, row, k, p.nan_is_absent != 0, bound);
     if (bound == -INFINITY || static_cast<int32_t>(words.num_listed) >= k) return;
     bound = -INFINITY;
   }
@@ -262,42 +259,45 @@ __device__ inline void write_ranked(const SelectRowsParams &p, const Plan &plan,
                                     int32_t listed, const Line &line) {
   const SelectionOut &out = p.out;
   BlockWords &words = block_words<S>();
-  const int tid = static_cast<int>(threadIdx.x);
-  const int lane = tid % 32;
+  const auto tid = [] { return ptx::thread_index(); };
+  const int lane = tid() % 32;
   const uint2 *list = candidates<S>();
   const int32_t first_position = span.begin & -Ranks::kGroup;
   const int32_t groups = Ranks::groups(span.end - first_position);
   Ranks ranks;
   ranks.bits = reinterpret_cast<uint4 *>(select_shared + S::kListAt);
   ranks.before = reinterpret_cast<uint16_t *>(ranks.bits + groups);
-  auto *ranked = reinterpret_cast<int32_t *>(list_bins<S>());
+  auto *chosen = reinterpret_cast<uint32_t *>(bins<S>());  // from first_position, in no order
+  auto *ranked = reinterpret_cast<int32_t *>(bins<S>());   // the same memory, later
 
-  constexpr uint32_t kNone = 0xffffffffu;
-  uint32_t chosen[S::kPerThread];
-#pragma unroll
+  uint32_t above = 0;  // a bit per entry
+#pragma unroll 4
   for (int e = 0; e < S::kPerThread; ++e) {
-    chosen[e] = kNone;
-    if (e * S::kThreads < listed) {  // uniform
-      const int32_t i = e * S::kThreads + tid;
-      if (i < listed) {
-        const uint2 entry = list[i];
-        if (is_above(entry, line)) chosen[e] = entry.y - static_cast<uint32_t>(first_position);
-      }
-    }
+    const int32_t i = e * S::kThreads + tid();
+    if (i < listed && is_above(list[i], line)) above |= 1u << e;
+  }
+  const int32_t num_above = warp_inclusive_sum(__popc(above));
+  uint32_t at = 0;
+  if (lane == 31)
+    at = ptx::shared_fetch_add<false>(shared_address(&words.num_chosen), static_cast<uint32_t>(num_above));
+  at = __shfl_sync(kWarp, at, 31) + static_cast<uint32_t>(num_above - __popc(above));
+  for (; above != 0; above &= above - 1) {
+    const int e = __ffs(static_cast<int>(above)) - 1;
+    chosen[at++] = list[e * S::kThreads + tid()].y - static_cast<uint32_t>(first_position);
   }
   __syncthreads();
-  for (int32_t i = tid; i < groups; i += S::kThreads) ranks.bits[i] = make_uint4(0, 0, 0, 0);
+  const auto count = static_cast<int32_t>(words.num_chosen);
+  for (int32_t i = tid(); i < groups; i += S::kThreads) ranks.bits[i] = make_uint4(0, 0, 0, 0);
   __syncthreads();
-#pragma unroll
-  for (int e = 0; e < S::kPerThread; ++e) {
-    if (e * S::kThreads < listed && chosen[e] != kNone) {
-      atomicOr(reinterpret_cast<uint32_t *>(ranks.bits) + (chosen[e] >> 5), 1u << (chosen[e] & 31));
-    }
+#pragma unroll 4
+  for (int32_t i = tid(); i < count; i += S::kThreads) {
+    const uint32_t x = chosen[i];
+    atomicOr(reinterpret_cast<uint32_t *>(ranks.bits) + x / 32, 1u << (x % 32));
   }
   __syncthreads();
   // Each thread has a run of groups, an odd number because of the banks; its prefixes are relative at first.
   const int32_t each = ((groups + S::kThreads - 1) / S::kThreads) | 1;
-  const int32_t from = min(groups, tid * each);
+  const int32_t from = min(groups, tid() * each);
   const int32_t to = min(groups, from + each);
   uint32_t sum = 0;
 #pragma unroll 2
@@ -307,17 +307,20 @@ __device__ inline void write_ranked(const SelectRowsParams &p, const Plan &plan,
     sum += static_cast<uint32_t>(__popc(group.x) + __popc(group.y) + __popc(group.z) + __popc(group.w));
   }
   const auto inclusive = static_cast<uint32_t>(warp_inclusive_sum(static_cast<int32_t>(sum)));
-  if (lane == 31) words.of_warp[tid / 32] = inclusive;
+  if (lane == 31) words.of_warp[tid() / 32] = inclusive;
   __syncthreads();
-  const uint32_t before = __reduce_add_sync(kWarp, lane < tid / 32 ? words.of_warp[lane] : 0u) + inclusive - sum;
-  const auto count = static_cast<int32_t>(__reduce_add_sync(kWarp, lane < S::kWarps ? words.of_warp[lane] : 0u));
+  const uint32_t before = __reduce_add_sync(kWarp, lane < tid() / 32 ? words.of_warp[lane] : 0u) + inclusive - sum;
   for (int32_t i = from; i < to; ++i) ranks.before[i] = static_cast<uint16_t>(ranks.before[i] + before);
-  for (int32_t i = count + tid; i < out.k_padded; i += S::kThreads) ranked[i] = -1;
+  constexpr int kOwn = sm90::kMostSelected / S::kThreads;
+  uint32_t own[kOwn];
+#pragma unroll
+  for (int e = 0; e < kOwn; ++e) own[e] = chosen[e * S::kThreads + tid()];
   __syncthreads();
 #pragma unroll
-  for (int e = 0; e < S::kPerThread; ++e) {
-    if (e * S::kThreads < listed && chosen[e] != kNone) {
-      const uint32_t x = chosen[e];
+  for (int e = 0; e < kOwn; ++e) {
+    const int32_t i = e * S::kThreads + tid();
+    if (i < count) {
+      const uint32_t x = own[e];
       const uint4 group = ranks.bits[x / Ranks::kGroup];
       const uint64_t below = (uint64_t{1} << (x & 63)) - 1;
       const bool upper = (x & 64) != 0;
@@ -325,189 +328,111 @@ __device__ inline void write_ranked(const SelectRowsParams &p, const Plan &plan,
       const uint64_t high = uint64_t{group.w} << 32 | group.z;
       const int in_front = __popcll((upper ? high : low) & below) + (upper ? __popcll(low) : 0);
       ranked[ranks.before[x / Ranks::kGroup] + in_front] = static_cast<int32_t>(x) + first_position;
+    } else if (i < out.k_padded) {
+      ranked[i] = -1;
     }
   }
   ptx::fence_async();
   __syncthreads();
   int32_t *indices = out.indices + row * out.index_stride;
   if (plan.bulk_output) {
-    if (tid == 0) ptx::bulk_store(indices, shared_address(ranked), static_cast<uint32_t>(out.k_padded) * 4);
+    if (tid() == 0) ptx::bulk_store(indices, shared_address(ranked), static_cast<uint32_t>(out.k_padded) * 4);
   } else {
-    for (int32_t i = tid; i < out.k_padded; i += S::kThreads) indices[i] = ranked[i];
+    for (int32_t i = tid(); i < out.k_padded; i += S::kThreads) indices[i] = ranked[i];
   }
   if (out.scores != nullptr) {
     const float *scores = p.scores + row * p.score_stride;
-    for (int32_t i = tid; i < out.k_padded; i += S::kThreads) {
+    for (int32_t i = tid(); i < out.k_padded; i += S::kThreads) {
       const int32_t position = ranked[i];
       out.scores[row * out.index_stride + i] =
           position < 0 ? -INFINITY : score_of_key(order_key(scores[position], false));
     }
   }
-  if (tid == 0) out.lengths[row] = count;
-}
-
-/// The leader's list and those of the other blocks of its cluster become one, which holds what could be among the k
-/// best. Returns its length. own_count: of the block of this lane's rank. The counter of the leader's list may still be
-/// read by the others, unless they all together exceed the list.
-template <class S>
-__device__ inline int32_t gather_lists(int32_t rank, int32_t own_count, int32_t k, const Span &row) {
-  uint2 *list = candidates<S>();
-  BlockWords &words = block_words<S>();
-  const int tid = static_cast<int>(threadIdx.x);
-  const int lane = tid % 32;
-  const int32_t theirs = lane < S::kCluster && lane != rank ? own_count : 0;
-  const int32_t inclusive = warp_inclusive_sum(theirs);
-  const int32_t start = inclusive - theirs;
-  const int32_t others = __shfl_sync(kWarp, inclusive, S::kCluster - 1);
-  const auto own = static_cast<int32_t>(words.num_listed);
-  // Entry i of the others' lists, laid end to end; by all lanes of a warp.
-  const auto fetch = [&](int32_t i) {
-    int of = 0;
-#pragma unroll
-    for (int step = S::kCluster / 2; step > 0; step /= 2) {
-      if (__shfl_sync(kWarp, start, of + step) <= i) of += step;
-    }
-    const int32_t offset = i - __shfl_sync(kWarp, start, of);
-    if (i >= others) return make_uint2(0, 0);
-    return ptx::cluster_load_pair(ptx::cluster_address(shared_address(list), static_cast<uint32_t>(of)) +
-                                  8 * static_cast<uint32_t>(offset));
-  };
-  if (own + others <= S::kCapacity) {
-    __syncthreads();
-#pragma unroll 4
-    for (int32_t i = tid; i - lane < others; i += S::kThreads) {
-      const uint2 entry = fetch(i);
-      if (i < others) list[own + i] = entry;
-    }
-    __syncthreads();
-    return own + others;
-  }
-  __syncthreads();
-  constexpr int kEach = 4;
-  Line line = {0, 0xffffffffu};  // everything is above
-#pragma unroll 1
-  for (int32_t first = 0; first < others; first += kEach * S::kThreads) {
-    uint2 entries[kEach];
-    uint32_t waiting = 0;
-#pragma unroll
-    for (int e = 0; e < kEach; ++e) {
-      const int32_t i = first + e * S::kThreads + tid;
-      entries[e] = fetch(i);
-      if (i < others) waiting |= 1u << e;
-    }
-    bool full;
-#pragma unroll 1
-    do {
-      full = false;
-#pragma unroll
-      for (int e = 0; e < kEach; ++e) {
-        const bool goes = (waiting >> e & 1u) != 0 && is_above(entries[e], line);
-        const uint32_t going = __ballot_sync(kWarp, goes);
-        uint32_t at = 0;
-        if (going != 0) {
-          if (lane == 0) {
-            at = ptx::shared_fetch_add<false>(shared_address(&words.num_listed), static_cast<uint32_t>(__popc(going)));
-          }
-          at = __shfl_sync(kWarp, at, 0);
-          if (at + static_cast<uint32_t>(__popc(going)) > S::kCapacity) {
-            if (lane == 0) atomicMin(&words.valid_listed, at);
-            full = true;
-            continue;
-          }
-          if (goes) list[at + static_cast<uint32_t>(__popc(going & ((1u << lane) - 1)))] = entries[e];
-        }
-        waiting &= ~(1u << e);
-      }
-      full = __syncthreads_or(full ? 1 : 0) != 0;
-      if (full) line = keep_best<S>(k, row.begin, row.end);
-    } while (full);
-  }
-  return static_cast<int32_t>(words.num_listed);  // behind the last barrier of the loop
+  if (tid() == 0) out.lengths[row] = count;
 }
 
 /// The slots of one warp: tiles of its rows, in order, on their way.
 template <class S>
 class Slots {
  public:
-  __device__ Slots(const SelectRowsParams &p, int32_t first_item, int32_t item_step, int32_t rank)
-      : p_(p), item_(first_item), item_step_(item_step), rank_(rank), warp_(static_cast<int>(threadIdx.x) / 32) {}
+  __device__ explicit Slots(const SelectRowsParams &p) : p_(p) {}
 
-  /// Asks for the first tiles; the barriers have been initialised.
+  /// Asks for the first tiles; barriers and ranges have been initialised.
   __device__ void start() {
-    open();
+    open(0);
 #pragma unroll 1
-    for (int s = 0; s < S::kSlots; ++s) refill(s);
+    for (int s = 0; s < S::kSlots; ++s) refill(s, 0);
   }
-  /// Waits for the oldest tile. `columns` of it are in the row.
-  __device__ const float *wait(const float *row_scores, int32_t column, int32_t columns, bool unsafe_end) {
+  /// Waits for the oldest tile. `columns` from `column` on are in the row of this turn.
+  __device__ const float *wait(int32_t turn, int32_t column, int32_t columns) {
     ptx::mbarrier_wait(barrier(slot_), parity_);
-    float *tile = reinterpret_cast<float *>(select_shared) + (warp_ * S::kSlots + slot_) * S::kWarpTile;
-    if (unsafe_end && columns < S::kWarpTile && columns % 4 != 0) {
-      const int32_t copied = columns & ~3;
-      const int lane = static_cast<int>(threadIdx.x) % 32;
-      if (lane < columns - copied) tile[copied + lane] = row_scores[column + copied + lane];
-      ptx::fence_async();  // the slot's next tile comes after this
-      __syncwarp();
+    float *tile = this->tile(slot_);
+    if (columns < S::kWarpTile && columns % 4 != 0) {
+      const int32_t row = row_of(p_, turn);
+      if (sm90::ends_unsafely(p_.rows, row, column + columns)) {
+        const int32_t at = (columns & ~3) + static_cast<int>(threadIdx.x) % 32;
+        if (at < columns) tile[at] = p_.scores[row * p_.score_stride + column + at];
+        ptx::fence_async();  // the slot's next tile comes after this
+        __syncwarp();
+      }
     }
     return tile;
   }
   /// The oldest tile has been read by all lanes.
-  __device__ void release() {
+  __device__ void release(int32_t turn) {
     __syncwarp();
-    refill(slot_);
+    refill(slot_, turn);
     if (++slot_ == S::kSlots) {
       slot_ = 0;
       parity_ ^= 1;
     }
   }
-  /// Whether the 16 bytes that hold the row's last column could reach beyond the matrix.
-  __device__ static bool ends_unsafely(const SelectRowsParams &p, int32_t row, int32_t end) {
-    return row == p.rows.count - 1 && ((end + 3) & ~3) > p.rows.max_key_end;
-  }
 
  private:
-  __device__ uint32_t barrier(int s) const { return shared_address(&block_words<S>().landed[warp_ * S::kSlots + s]); }
-  /// Goes to the next row that this warp has tiles of.
-  __device__ void open() {
-    for (; item_ < p_.rows.count; item_ += item_step_) {
-      const int32_t row = p_.rows.count - 1 - item_;
-      const Span whole = row_span(p_, row);
-      const Span part = slice<S>(whole, rank_);
-      column_ = part.base + warp_ * S::kWarpTile;
-      end_ = part.end;
-      if (is_streamed<S>(whole) && column_ < end_) {
-        copy_end_ = ends_unsafely(p_, row, end_) ? end_ & ~3 : (end_ + 3) & ~3;
-        return;
+  // What can be computed again is not kept.
+  __device__ static int warp() { return static_cast<int>(threadIdx.x) / 32; }
+  __device__ static uint32_t barrier(int s) { return shared_address(&block_words<S>().landed[warp() * S::kSlots + s]); }
+  __device__ static float *tile(int s) {
+    return reinterpret_cast<float *>(select_shared) + (warp() * S::kSlots + s) * S::kWarpTile;
+  }
+  /// Goes to the next row that this warp has tiles of. turn: of the block, now.
+  __device__ void open(int32_t turn) {
+    for (; row_of(p_, turn_) >= 0; ++turn_) {
+      Span row = {0, 0, 0};
+      if (turn_ < turn + kTurnsAhead) {
+        row = span_of<S>(turn_);
+      } else {  // behind several short rows
+        sm90::RowWords words;
+        words.load(p_.rows, row_of(p_, turn_));
+        row = words.span(p_.rows);
       }
+      column_ = row.base + warp() * S::kWarpTile;
+      end_ = row.end;
+      if (is_streamed<S>(row) && column_ < end_) return;
     }
   }
-  __device__ void refill(int s) {
-    if (item_ >= p_.rows.count) return;
+  __device__ void refill(int s, int32_t turn) {
+    const int32_t row = row_of(p_, turn_);
+    if (row < 0) return;
     if (threadIdx.x % 32 == 0) {
-      const auto bytes = static_cast<uint32_t>(max(0, min(S::kWarpTile, copy_end_ - column_))) * 4;
+      const int32_t copy_end = sm90::ends_unsafely(p_.rows, row, end_) ? end_ & ~3 : (end_ + 3) & ~3;
+      const auto bytes = static_cast<uint32_t>(max(0, min(S::kWarpTile, copy_end - column_))) * 4;
       ptx::mbarrier_arrive_expect(barrier(s), bytes);
       if (bytes > 0) {
-        const int32_t row = p_.rows.count - 1 - item_;
-        ptx::bulk_load(
-            shared_address(select_shared) + static_cast<uint32_t>((warp_ * S::kSlots + s) * S::kWarpTile) * 4,
-            p_.scores + row * p_.score_stride + column_, bytes, barrier(s));
+        ptx::bulk_load(shared_address(tile(s)), p_.scores + row * p_.score_stride + column_, bytes, barrier(s));
       }
     }
     column_ += S::kTile;
     if (column_ >= end_) {
-      item_ += item_step_;
-      open();
+      ++turn_;
+      open(turn);
     }
   }
 
   const SelectRowsParams &p_;
-  int32_t item_;  // rows are counted from the last
-  int32_t item_step_;
-  int32_t rank_;
-  int32_t warp_;
+  int32_t turn_ = 0;  // of the tile that is asked for next
   int32_t column_ = 0;
   int32_t end_ = 0;
-  int32_t copy_end_ = 0;
   int slot_ = 0;
   uint32_t parity_ = 0;
 };
@@ -518,9 +443,6 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
   const int tid = static_cast<int>(threadIdx.x);
   const int lane = tid % 32;
   const int warp = tid / 32;
-  const int32_t rank = S::kCluster > 1 ? static_cast<int32_t>(ptx::cluster_rank()) : 0;
-  const auto first_item = static_cast<int32_t>(blockIdx.x) / S::kCluster;
-  const auto item_step = static_cast<int32_t>(gridDim.x) / S::kCluster;
   const int32_t k = p.out.k;
   const bool nan_is_absent = p.nan_is_absent != 0;
 
@@ -529,136 +451,101 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
     ptx::mbarrier_init_fence();
     ptx::fence_async();
   }
-  for (int i = tid; i < kCutBins; i += S::kThreads) sample_bins<S>()[i] = list_bins<S>()[i] = 0;
+  if (tid < kTurnsAhead) {
+    sm90::RowWords range;
+    range.load(p.rows, row_of(p, tid));
+    set_span<S>(tid, range.span(p.rows));
+  }
+  if (tid == 0) words.last_key = 0;
+  clear_bins<S>();
+  __syncthreads();
   Sample<S> sample;
-  const auto load_sample = [&](int32_t item) {
-    const int32_t row = p.rows.count - 1 - item;
-    const Span span = row < 0 ? Span{0, 0, 0} : row_span(p, row);
-    if (is_streamed<S>(span)) {
+  const auto load_sample = [&](int32_t turn) {
+    const int32_t row = row_of(p, turn);
+    const Span span = span_of<S>(turn);
+    if (row >= 0 && is_streamed<S>(span)) {
       sample.load(p.scores + row * p.score_stride, span);
     } else {
       sample.clear();
     }
   };
-  load_sample(first_item);
-  Slots<S> slots(p, first_item, item_step, rank);
-  __syncthreads();
+  load_sample(0);
+  Slots<S> slots(p);
   slots.start();
 
-  uint32_t last_key = 0;
-  int32_t turn = 0;
-  for (int32_t item = first_item; item < p.rows.count; item += item_step, ++turn) {
-    const int32_t row = p.rows.count - 1 - item;
-    const Span span = row_span(p, row);
-    const Span part = slice<S>(span, rank);
-    const float *scores = p.scores + row * p.score_stride;
-    const int32_t leader = turn % S::kCluster;
-    if (span.count() <= 0 || (span.count() <= k && !nan_is_absent)) {
-      if (rank == leader) write_all<S>(p, row, span);
-      load_sample(item + item_step);
+  for (int32_t turn = 0; row_of(p, turn) >= 0; ++turn) {
+    sm90::RowWords ahead;
+    if (const Span span = span_of<S>(turn); span.count() <= 0 || (span.count() <= k && !nan_is_absent)) {
+      write_all<S>(p, row_of(p, turn), span);
+      load_sample(turn + 1);
+      if (tid == 0) {
+        ahead.load(p.rows, row_of(p, turn + kTurnsAhead));
+        set_span<S>(turn + kTurnsAhead, ahead.span(p.rows));
+      }
+      __syncthreads();
       continue;
     }
-    const bool streamed = is_streamed<S>(span);
+    const bool streamed = is_streamed<S>(span_of<S>(turn));
     if (tid == 0) {
       ptx::bulk_stores_read();
       words.num_listed = 0;
       words.valid_listed = 0xffffffffu;
       words.overflow = 0;
+      words.num_chosen = 0;
     }
     bool again = !streamed;
     if (streamed) {
-      Line line = find_start<S>(sample, span, k, kMargin, last_key);
-      last_key = line.key;
+      Line line = find_start<S>(sample, span_of<S>(turn), k, kMargin, words.last_key);
+      if (tid == 0) words.last_key = line.key;
       if (line.key <= kKeyOfMinusInfinity) {  // mostly masked: the tiles must go by, but are not looked at
         again = true;
         line = {kNoBound, 0};
       }
-      const bool unsafe_end = Slots<S>::ends_unsafely(p, row, part.end);
-      int32_t column = part.base + warp * S::kWarpTile;
+      const Span span = span_of<S>(turn);
+      int32_t column = span.base + warp * S::kWarpTile;
       uint32_t mask = 0;
       bool full = false;
       const float *tile = nullptr;
       for (;;) {
-        while (!full && column < part.end) {
+        while (!full && column < span.end) {
           if (__any_sync(kWarp, *static_cast<volatile uint32_t *>(&words.overflow) != 0)) break;
-          const int32_t columns = part.end - column;
-          tile = slots.wait(scores, column, columns, unsafe_end);
+          const int32_t columns = span.end - column;
+          tile = slots.wait(turn, column, columns);
           const float bound = bound_of(static_cast<uint32_t>(column) > line.position ? line.key + 1 : line.key);
-          mask = reaching<S, false>(bound, tile, columns, max(0, part.begin - column), false);
+          mask = reaching<S, false>(bound, tile, columns, max(0, span.begin - column), false);
           full = append<S, false>(mask, tile, column);
           if (!full) {
-            slots.release();
+            slots.release(turn);
             column += S::kTile;
           } else if (lane == 0) {
             *static_cast<volatile uint32_t *>(&words.overflow) = 1;
           }
         }
         if (__syncthreads_or(full ? 1 : 0) == 0) break;
-        line = keep_best<S>(k, span.begin, span.end);
+        line = keep_best<S>(k, span_of<S>(turn).begin, span_of<S>(turn).end);
         if (full) {
           mask = still_above(line, mask, tile, column);
           full = append<S, false>(mask, tile, column);
           if (!full) {
-            slots.release();
+            slots.release(turn);
             column += S::kTile;
           } else if (lane == 0) {
             *static_cast<volatile uint32_t *>(&words.overflow) = 1;
           }
         }
       }
-      if (S::kCluster == 1 && static_cast<int32_t>(words.num_listed) < k) again = true;
+      if (static_cast<int32_t>(words.num_listed) < k) again = true;
     }
-    int32_t own_count = 0;
-    if constexpr (S::kCluster > 1) {
-      if (streamed) {
-        ptx::cluster_arrive();
-        ptx::cluster_wait();
-        const uint32_t counter = shared_address(&words.num_listed);
-        if (lane < S::kCluster) {
-          own_count =
-              static_cast<int32_t>(ptx::cluster_load(ptx::cluster_address(counter, static_cast<uint32_t>(lane))));
-        }
-        again |= static_cast<int32_t>(__reduce_add_sync(kWarp, static_cast<uint32_t>(own_count))) < k;
-      }
-    }
-    if (again) {
-      if (S::kCluster > 1 && streamed) {  // all have read the counters
-        ptx::cluster_arrive();
-        ptx::cluster_wait();
-      }
-      // Blocks of a cluster have parts of the row, and do not know whether k scores of all of it reach a guess.
-      list_again<S>(scores, part, span, k, nan_is_absent, S::kCluster == 1 && streamed);
-      if constexpr (S::kCluster > 1) {
-        ptx::cluster_arrive();
-        ptx::cluster_wait();
-        own_count = 0;
-        if (lane < S::kCluster) {
-          own_count = static_cast<int32_t>(
-              ptx::cluster_load(ptx::cluster_address(shared_address(&words.num_listed), static_cast<uint32_t>(lane))));
-        }
-      }
-    }
-    load_sample(item + item_step);
-    int32_t gathered = 0;
-    if constexpr (S::kCluster > 1) {
-      if (static_cast<int32_t>(__reduce_add_sync(kWarp, static_cast<uint32_t>(own_count))) > S::kCapacity) {
-        ptx::cluster_arrive();  // all have read the counters, and the leader's will change
-        ptx::cluster_wait();
-      }
-      if (rank != leader) {
-        ptx::cluster_arrive();  // matched by the leader when it has read the lists
-        ptx::cluster_wait();
-        continue;
-      }
-      gathered = gather_lists<S>(rank, own_count, k, span);
-      ptx::cluster_arrive();
-    }
+    if (again) list_again<S>(p, turn, streamed);
+    load_sample(turn + 1);
+    if (tid == 0) ahead.load(p.rows, row_of(p, turn + kTurnsAhead));
     __syncthreads();
-    const int32_t listed = S::kCluster > 1 ? gathered : static_cast<int32_t>(words.num_listed);
+    const auto listed = static_cast<int32_t>(words.num_listed);
+    const Span span = span_of<S>(turn);
     Line line = {0, 0xffffffffu};
-    if (listed >= k) line = find_line<S>(listed, k, span.begin, span.end, list_bins<S>());
-    write_ranked<S>(p, plan, row, span, listed, line);
-    if constexpr (S::kCluster > 1) ptx::cluster_wait();
+    if (listed >= k) line = find_line<S>(listed, k, span.begin, span.end);
+    write_ranked<S>(p, plan, row_of(p, turn), span, listed, line);
+    if (tid == 0) set_span<S>(turn + kTurnsAhead, ahead.span(p.rows));
   }
   if (tid == 0) ptx::bulk_stores_done();
 }
@@ -692,40 +579,16 @@ cudaError_t launch(const SelectRowsParams &params, const LaunchLimits &limits, c
 
 }  // namespace
 
-cudaError_t load_select() {
-  for (cudaError_t (*load_one)() : {load<Rows>, load<OneBlock>, load<TwoBlocks>}) {
-    const cudaError_t error = load_one();
-    if (error != cudaSuccess) return error;
-  }
-  return cudaSuccess;
-}
+cudaError_t load_select() { return load<Rows>(); }
 
 bool select_fits(const SelectRowsParams &params, const LaunchLimits &limits, SelectVariant variant) {
-  switch (variant) {
-    case SelectVariant::kListedRows:
-      return fits<Rows>(params, limits);
-    case SelectVariant::kOneList:
-      return fits<OneBlock>(params, limits);
-    case SelectVariant::kTwoLists:
-      return fits<TwoBlocks>(params, limits);
-    default:
-      return false;
-  }
+  return variant == SelectVariant::kListedRows && fits<Rows>(params, limits);
 }
 
 cudaError_t launch_select(const SelectRowsParams &params, const LaunchLimits &limits, SelectVariant variant,
                           cudaStream_t stream) {
   if (params.rows.count <= 0) return cudaSuccess;
-  switch (variant) {
-    case SelectVariant::kListedRows:
-      return launch<Rows>(params, limits, stream);
-    case SelectVariant::kOneList:
-      return launch<OneBlock>(params, limits, stream);
-    case SelectVariant::kTwoLists:
-      return launch<TwoBlocks>(params, limits, stream);
-    default:
-      return cudaErrorNotSupported;
-  }
+  return variant == SelectVariant::kListedRows ? launch<Rows>(params, limits, stream) : cudaErrorNotSupported;
 }
 
 }  // namespace ic::cuda::lists

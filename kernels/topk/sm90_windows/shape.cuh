@@ -9,6 +9,7 @@
 #include "core/params.h"
 #include "kernels/policy/sm90.h"
 #include "kernels/ptx/cluster.cuh"
+#include "kernels/topk/sm90_rows.cuh"
 
 namespace ic::cuda::windows {
 
@@ -107,8 +108,7 @@ __device__ inline int32_t warp_inclusive_sum(int32_t value) {
   return value;
 }
 
-// ---- words of bits: the highest is the first column
-// ------------------------------------------------------------------
+// ---- words of bits: the highest is the first column -----------------------------------------------------------------
 
 /// A word with more bits is handled by its warp together, so that runs of bits do not leave lanes idle.
 constexpr int32_t kMostAlone = 12;
@@ -155,53 +155,11 @@ struct Window {
   }
 };
 
-// ---- rows
-// ------------------------------------------------------------------------------------------------------------
+// ---- rows ----------------------------------------------------------------------------------------------------------
 
-/// Part of a row: columns [begin, end), of which base + [0, ...) lie on 16 bytes.
-struct Span {
-  int32_t base;  // begin rounded down to four
-  int32_t begin;
-  int32_t end;
-  __device__ int32_t count() const { return end - begin; }
-  __device__ int32_t num_words() const { return (end - base + 31) / 32; }  // of bits; nothing: 0 or less
-};
-
-/// A row's range as the caller gave it: loaded a row ahead, because nothing hides such a load once copies are under
-/// way.
-class RowWords {
- public:
-  __device__ void load(const RowsView &rows, int32_t row) {
-    if (row < 0) return;
-    end_ = rows.key_end[row];
-    if (rows.key_begin != nullptr) begin_ = rows.key_begin[row];
-    if (rows.seq != nullptr) seq_ = rows.seq[row];
-  }
-  /// As row_range(): an illegal row is empty.
-  __device__ Span span(const RowsView &rows) const {
-    const int32_t begin = max(begin_, 0);
-    if (end_ > rows.max_key_end || end_ <= begin || seq_ < 0 || seq_ >= rows.num_seqs) return {0, 0, 0};
-    return {begin & ~3, begin, end_};
-  }
-
- private:
-  int32_t begin_ = 0;
-  int32_t end_ = 0;
-  int32_t seq_ = 0;
-};
-
-/// This block's part of a row.
-template <class S>
-__device__ inline Span slice(const Span &row, int32_t rank) {
-  if constexpr (S::kCluster == 1) {
-    return row;
-  } else {
-    const int32_t columns = row.end - row.base;
-    const int32_t each = (columns + 32 * S::kCluster - 1) / (32 * S::kCluster) * 32;
-    const int32_t from = row.base + min(rank * each, columns);
-    return {from, max(from, row.begin), min(from + each, row.end)};
-  }
-}
+using sm90::RowWords;
+using sm90::slice;
+using sm90::Span;
 
 /// Entries that the list of each block of a row has room for.
 template <class S>

@@ -18,11 +18,6 @@ __device__ inline bool is_streamed(const SelectRowsParams &p, const Span &row) {
   return row.count() >= kLeastStreamed && (row.count() > p.out.k || p.nan_is_absent != 0);
 }
 
-/// Whether the 16 bytes that hold the row's last column could reach beyond the matrix.
-__device__ inline bool ends_unsafely(const SelectRowsParams &p, int32_t row, int32_t end) {
-  return row == p.rows.count - 1 && ((end + 3) & ~3) > p.rows.max_key_end;
-}
-
 template <class S>
 class Slot {
  public:
@@ -35,7 +30,7 @@ class Slot {
   /// Asks for the tile at `column`, if the part has one there. The slot's last tile has been read by all lanes.
   __device__ void ask(const SelectRowsParams &p, int32_t row, const Span &part, int32_t column) const {
     if (column >= part.end || lane_id() != 0) return;
-    const int32_t end = ends_unsafely(p, row, part.end) ? part.end & ~3 : (part.end + 3) & ~3;
+    const int32_t end = sm90::ends_unsafely(p.rows, row, part.end) ? part.end & ~3 : (part.end + 3) & ~3;
     const auto bytes = static_cast<uint32_t>(max(0, min(kTileColumns, end - column))) * 4;
     ptx::mbarrier_arrive_expect(barrier(), bytes);
     if (bytes > 0) ptx::bulk_load(shared_address(tile()), p.scores + row * p.score_stride + column, bytes, barrier());
@@ -45,7 +40,7 @@ class Slot {
     ptx::mbarrier_wait(barrier(), parity_);
     parity_ ^= 1;
     const int32_t columns = part.end - column;
-    if (columns < kTileColumns && columns % 4 != 0 && ends_unsafely(p, row, part.end)) {
+    if (columns < kTileColumns && columns % 4 != 0 && sm90::ends_unsafely(p.rows, row, part.end)) {
       const int32_t at = (columns & ~3) + lane_id();
       if (at < columns) tile()[at] = p.scores[row * p.score_stride + column + at];
       ptx::fence_async();  // the next tile comes after this
