@@ -2,13 +2,15 @@
 // Which kernel serves which shape on Hopper (132 processors, H200): measured choices, apart from the algorithms.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "kernels/launch.h"
 
 namespace ic::cuda::sm90 {
 
-constexpr int32_t kMostSelected = 2048;  // k
+constexpr int32_t kMostSelected = 2048;    // k
+constexpr int32_t kMostColumns = 262144;   // of a row, whatever the number of rows
 
 enum class SelectVariant : int32_t {
   // kernels/topk/sm90_windows
@@ -25,10 +27,14 @@ enum class SelectVariant : int32_t {
   kPortable
 };
 
-/// For a call of `rows` rows that end at most at `max_end`.
+/// For a call of `rows` rows that end at most at `max_end`. A cluster per row only where all of them run at once: another
+/// wave takes as long as the first.
 inline SelectVariant select_variant(int32_t rows, int32_t max_end, int32_t k, const LaunchLimits &limits) {
-  if (k > kMostSelected || max_end <= 2048) return SelectVariant::kPortable;
-  const auto at_once = [&](int cluster) { return rows <= limits.resident_clusters[cluster]; };
+  if (k > kMostSelected || max_end <= 2048 || max_end > kMostColumns) return SelectVariant::kPortable;
+  const int32_t blocks = limits.max_ctas > 0 ? limits.max_ctas : INT32_MAX;
+  const auto at_once = [&](int cluster) {
+    return rows <= std::min(limits.resident_clusters[cluster], blocks / cluster);
+  };
   if (max_end > 9180 && at_once(8)) return SelectVariant::kEightWindows;
   if (max_end > 32768) {
     if (at_once(4)) return SelectVariant::kFourWindows;
@@ -36,7 +42,7 @@ inline SelectVariant select_variant(int32_t rows, int32_t max_end, int32_t k, co
     if (at_once(2)) return SelectVariant::kTwoWindows;
   }
   if (max_end <= 9180) return SelectVariant::kSmallRows;
-  if (rows <= limits.num_processors) return SelectVariant::kOneWindow;
+  if (std::min(rows, blocks) <= limits.num_processors) return SelectVariant::kOneWindow;
   if (max_end <= 49000) return SelectVariant::kMediumRows;
   return max_end <= 230000 ? SelectVariant::kListedRows : SelectVariant::kOneWindow;
 }

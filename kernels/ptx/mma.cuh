@@ -14,11 +14,6 @@
 
 namespace ic::cuda::ptx {
 
-/// Address of shared memory as the instructions take it.
-__device__ inline uint32_t shared_address(const void *pointer) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
-}
-
 /// Two 8x8 matrices of 16-bit elements. Lane l < 16 gives the address of row l % 8 of matrix l / 8 (16 bytes, aligned);
 /// lane l receives elements 2 (l % 4) and the next of row l / 4 of each matrix.
 __device__ inline void ldmatrix_x2(uint32_t (&m)[2], uint32_t address) {

@@ -34,9 +34,10 @@ cudaError_t load_kernel(const void *kernel) {
   return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(S::kBytes));
 }
 
-/// As many clusters as rows, and no more than run at once.
-template <class S, class Plan>
-cudaError_t launch_kernel(void (*kernel)(SelectRowsParams, Plan), const SelectRowsParams &params, const Plan &plan,
+/// As many clusters as rows, and no more than run at once. The kernel is told whether it may write rows of indices by
+/// bulk copies.
+template <class S>
+cudaError_t launch_kernel(void (*kernel)(SelectRowsParams, bool), const SelectRowsParams &params,
                           const LaunchLimits &limits, cudaStream_t stream) {
   const int64_t resident = int64_t{limits.num_processors} * S::kBlocksPerProcessor;
   const int64_t blocks = std::min(int64_t{params.rows.count} * S::kCluster, resident);
@@ -52,7 +53,8 @@ cudaError_t launch_kernel(void (*kernel)(SelectRowsParams, Plan), const SelectRo
   config.stream = stream;
   config.attrs = &cluster;
   config.numAttrs = S::kCluster > 1 ? 1 : 0;
-  return cudaLaunchKernelEx(&config, kernel, params, plan);
+  const bool bulk_output = on_16_bytes(params.out.indices, params.out.index_stride);
+  return cudaLaunchKernelEx(&config, kernel, params, bulk_output);
 }
 
 }  // namespace ic::cuda::sm90

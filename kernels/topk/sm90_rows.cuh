@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows of a selection on Hopper and their parts.
+// Rows of a selection on Hopper: their ranges and parts, and what needs no selection.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -7,6 +7,8 @@
 #include <cstdint>
 
 #include "core/params.h"
+#include "kernels/topk/launch.h"
+#include "kernels/topk/order_key.cuh"
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -21,8 +23,8 @@ struct Span {
   __device__ int32_t num_words() const { return (end - base + 31) / 32; }  // of bits; nothing: 0 or less
 };
 
-/// A row's range as the caller gave it: loaded a row ahead, because nothing hides such a load once copies are under
-/// way.
+/// A row's range as the caller gave it: loaded at least a row ahead, because nothing hides such a load once copies are
+/// under way.
 class RowWords {
  public:
   __device__ void load(const RowsView &rows, int32_t row) {
@@ -55,6 +57,22 @@ __device__ inline Span slice(const Span &row, int32_t rank) {
     const int32_t from = row.base + min(rank * each, columns);
     return {from, max(from, row.begin), min(from + each, row.end)};
   }
+}
+
+/// A row without a selection: all its columns, or none. By all threads of a block.
+template <int kThreads>
+__device__ inline void write_all(const SelectRowsParams &p, int32_t row, const Span &span) {
+  const SelectionOut &out = p.out;
+  const float *scores = p.scores + row * p.score_stride;
+  const int32_t count = span.count();
+  for (int32_t i = static_cast<int32_t>(threadIdx.x); i < out.k_padded; i += kThreads) {
+    out.indices[row * out.index_stride + i] = i < count ? span.begin + i : -1;
+    if (out.scores != nullptr) {
+      out.scores[row * out.index_stride + i] =
+          i < count ? score_of_key(order_key(scores[span.begin + i], false)) : -INFINITY;
+    }
+  }
+  if (threadIdx.x == 0) out.lengths[row] = count;
 }
 
 /// Whether the 16 bytes that hold the row's last column could reach beyond the matrix.

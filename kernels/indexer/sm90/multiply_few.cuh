@@ -108,15 +108,9 @@ __device__ void score_few(const ScoresParams &p, Control &control, uint8_t *keys
       float sum[4] = {};
       add_chain<kHeads>(sum[0], sum[1], d0, w);
       add_chain<kHeads>(sum[2], sum[3], d1, w);
-      const float score = finish_score(add_chains(sum, lane), scale);
+      const float score = finish_score(__fmul_rn(add_chains(sum, lane), scale));
       const int32_t at = position + static_cast<int32_t>(next) * (kStageKeys / 2);
-      if (static_cast<uint32_t>(at - range.begin) < visible) {
-        if (there) {
-          to[at] = score;
-        } else if (p.others != OtherColumns::kKeep) {
-          to[at] = p.others == OtherColumns::kClean ? -INFINITY : __int_as_float(0x7fc00000);
-        }
-      }
+      if (static_cast<uint32_t>(at - range.begin) < visible) store_score(p.others, to + at, score, there);
     }
     number += stages;
     __syncwarp();

@@ -119,8 +119,8 @@ template <bool kPlain, int kTile, int kSet, int kSets>
 __device__ inline void store_pair(float (&chains)[4][2], const StageTarget<kSets> &target, float scale0, float scale1) {
   const float sum0 = __fadd_rn(__fadd_rn(chains[0][0], chains[1][0]), __fadd_rn(chains[2][0], chains[3][0]));
   const float sum1 = __fadd_rn(__fadd_rn(chains[0][1], chains[1][1]), __fadd_rn(chains[2][1], chains[3][1]));
-  const float score0 = finish_score(sum0, scale0);
-  const float score1 = finish_score(sum1, scale1);
+  const float score0 = finish_score(__fmul_rn(sum0, scale0));
+  const float score1 = finish_score(__fmul_rn(sum1, scale1));
   if constexpr (kPlain) {
     target.out[kSet][kTile * 64] = score0;
     target.out[kSet][kTile * 64 + 8] = score1;

@@ -87,11 +87,6 @@ __device__ inline void load_weights(float *w, const QueryView &query, int64_t ro
   for (int i = 0; i < kCount; ++i) w[i] = __fmul_rn(w[i], from[i * kStep]);
 }
 
-/// The end of every score: one key's sum of chains, and its scale.
-__device__ inline float finish_score(float sum, float scale) {
-  return fmaxf(__fadd_rn(__fmul_rn(sum, scale), 0.0f), -INFINITY);  // -0 to +0, NaN to -inf
-}
-
 }  // namespace ic::cuda::sm90
 
 #endif

@@ -17,15 +17,21 @@ __device__ inline RowRange window_range(const ScoresParams &p, int32_t row, uint
   return first < last ? RowRange{range.seq, first, last} : RowRange{range.seq, 0, 0};
 }
 
-/// Writes the score of a position inside the row's window range; there: its key is.
-__device__ inline void write_score(const ScoresParams &p, int32_t row, int32_t position, float sum, bool there) {
-  float score = __fadd_rn(sum, 0.0f);  // -0 to +0
-  if (!(score == score)) score = -INFINITY;
-  if (!there) {
-    if (p.others == OtherColumns::kKeep) return;
-    score = p.others == OtherColumns::kClean ? -INFINITY : __int_as_float(0x7fc00000);
+/// -0 as +0, NaN as -inf.
+__device__ inline float finish_score(float sum) { return fmaxf(__fadd_rn(sum, 0.0f), -INFINITY); }
+
+/// Into a column inside the row's window range, whose key is there or not.
+__device__ inline void store_score(OtherColumns others, float *to, float score, bool there) {
+  if (there) {
+    *to = score;
+  } else if (others != OtherColumns::kKeep) {
+    *to = others == OtherColumns::kClean ? -INFINITY : __int_as_float(0x7fc00000);
   }
-  p.scores[row * p.score_stride + (position - p.first_column)] = score;
+}
+
+/// The score of a position inside the row's window range.
+__device__ inline void write_score(const ScoresParams &p, int32_t row, int32_t position, float sum, bool there) {
+  store_score(p.others, p.scores + row * p.score_stride + (position - p.first_column), finish_score(sum), there);
 }
 
 /// -inf into the columns outside the row's window range: columns first, first + step, ...

@@ -3,6 +3,7 @@
 // Bit b of a lane's mask is the score at (b / 4) * 128 + 4 * lane + b % 4 of the tile.
 #pragma once
 
+#include "kernels/topk/order_key.cuh"
 #include "kernels/topk/sm90_lists/candidates.cuh"
 #include "kernels/topk/sm90_rows.cuh"
 
@@ -12,23 +13,11 @@ namespace ic::cuda::lists {
 
 using sm90::Span;
 
-constexpr uint32_t kKeyOfMinusInfinity = 0x007fffffu;
 constexpr uint32_t kNoBound = 0xfffffffeu;  // as a line's key: nothing is above it
-
-/// Scores as integers in the order of the selection; -0 as +0. Not for a NaN.
-__device__ inline uint32_t key_of(float score) {
-  const uint32_t bits = __float_as_uint(__fadd_rn(score, 0.0f));
-  return bits ^ (static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31) | 0x80000000u);
-}
-/// The score of a key, and for keys above +inf a NaN, which no score reaches.
-__device__ inline float bound_of(uint32_t key) {
-  return __uint_as_float((key & 0x80000000u) != 0 ? key ^ 0x80000000u : ~key);
-}
-__device__ inline float without_nan(float score) { return fmaxf(score, -INFINITY); }
 
 /// Scores of the first `count` columns from `tile` that reach `bound`, `skip` (0 to 3) of them left out in front.
 /// kAny: a NaN counts as -inf, or with nan_is_absent as nothing; else bound is above -inf.
-template <class S, bool kAny>
+template <bool kAny>
 __device__ inline uint32_t reaching(float bound, const float *tile, int32_t count, int32_t skip, bool nan_is_absent) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const float4 *vectors = reinterpret_cast<const float4 *>(tile) + lane;
@@ -42,15 +31,15 @@ __device__ inline uint32_t reaching(float bound, const float *tile, int32_t coun
     if (v.z >= bound) mask |= 4u << (4 * i);
     if (v.w >= bound) mask |= 8u << (4 * i);
   };
-  if (count >= S::kWarpTile) {
-    float4 v[S::kVectors];
+  if (count >= Shape::kWarpTile) {
+    float4 v[Shape::kVectors];
 #pragma unroll
-    for (int i = 0; i < S::kVectors; ++i) v[i] = vectors[i * 32];
+    for (int i = 0; i < Shape::kVectors; ++i) v[i] = vectors[i * 32];
 #pragma unroll
-    for (int i = 0; i < S::kVectors; ++i) test(v[i], i);
+    for (int i = 0; i < Shape::kVectors; ++i) test(v[i], i);
   } else {
 #pragma unroll 1
-    for (int i = 0; i < S::kVectors; ++i) {
+    for (int i = 0; i < Shape::kVectors; ++i) {
       const int32_t left = count - (i * 128 + 4 * lane);
       if (left >= 4) {
         test(vectors[i * 32], i);
@@ -66,22 +55,16 @@ __device__ inline uint32_t reaching(float bound, const float *tile, int32_t coun
 }
 
 /// Appends the scores in the mask. True: no room, nothing was appended.
-template <class S, bool kAny>
+template <bool kAny>
 __device__ inline bool append(uint32_t mask, const float *tile, int32_t first_column) {
   if (!__any_sync(kWarp, mask != 0)) return false;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int32_t own = __popc(mask);
-  const int32_t inclusive = warp_inclusive_sum(own);
-  uint32_t at = 0;
-  if (lane == 31)
-    at = ptx::shared_fetch_add<false>(shared_address(&block_words<S>().num_listed), static_cast<uint32_t>(inclusive));
-  const auto all = static_cast<uint32_t>(__shfl_sync(kWarp, inclusive, 31));
-  at = __shfl_sync(kWarp, at, 31);
-  if (at + all > S::kCapacity) {
-    if (lane == 0) atomicMin(&block_words<S>().valid_listed, at);
+  const sm90::Places places = sm90::take_places(&block_words().num_listed, __popc(mask));
+  if (places.begin + places.count > Shape::kCapacity) {
+    if (lane == 0) atomicMin(&block_words().valid_listed, places.begin);
     return true;
   }
-  uint32_t place = shared_address(candidates<S>()) + 8 * (at + static_cast<uint32_t>(inclusive - own));
+  uint32_t place = shared_address(candidates()) + 8 * places.own;
   while (mask != 0) {
     const int bit = __ffs(static_cast<int>(mask)) - 1;
     mask &= mask - 1;
@@ -110,23 +93,22 @@ __device__ inline uint32_t still_above(const Line &line, uint32_t mask, const fl
 
 /// The whole row straight from memory, what reaches `bound` accepted at the start: exact for any data, if k scores do.
 /// The list is empty before; after, it holds what could be among the k best.
-template <class S>
 __device__ inline void list_from(const float *scores, Span row, int32_t k, bool nan_is_absent, float bound) {
   const int warp = static_cast<int>(threadIdx.x) / 32;
-  for (int32_t first = row.base; first < row.end; first += S::kTile) {
-    const int32_t column = first + warp * S::kWarpTile;
+  for (int32_t first = row.base; first < row.end; first += Shape::kTile) {
+    const int32_t column = first + warp * Shape::kWarpTile;
     const float *tile = scores + column;
     uint32_t mask = 0;
     if (column < row.end) {
-      mask = reaching<S, true>(bound, tile, row.end - column, max(0, row.begin - column), nan_is_absent);
+      mask = reaching<true>(bound, tile, row.end - column, max(0, row.begin - column), nan_is_absent);
     }
-    bool full = append<S, true>(mask, tile, column);
+    bool full = append<true>(mask, tile, column);
     while (__syncthreads_or(full ? 1 : 0) != 0) {
-      const Line line = keep_best<S>(k, row.begin, row.end);
-      bound = bound_of(line.key + 1);  // later tiles lie behind the line's position
+      const Line line = keep_best(k, row.begin, row.end);
+      bound = score_of_key(line.key + 1);  // later tiles lie behind the line's position
       if (full) {
         mask = still_above(line, mask, tile, column);
-        full = append<S, true>(mask, tile, column);
+        full = append<true>(mask, tile, column);
       }
     }
   }

@@ -2,7 +2,8 @@
 // The candidates of a row in shared memory, in no order: (key, position) pairs; how the k-th of them is found and how
 // the list is cut down to the k best. Functions are called by all threads of a block.
 //
-// Loops are rolled on purpose: each runs once per row, and straight-line code would miss the instruction cache.
+// Loops over the list are rolled on purpose: each runs once per row, and straight-line code would miss the instruction
+// cache.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -11,17 +12,19 @@
 
 #include "kernels/policy/sm90.h"
 #include "kernels/ptx/cluster.cuh"
+#include "kernels/ptx/shared_address.cuh"
 #include "kernels/ptx/thread_index.cuh"
+#include "kernels/topk/sm90_line.cuh"
+#include "kernels/topk/sm90_warp.cuh"
 
 namespace ic::cuda::lists {
 
 constexpr int kCutBins = 2048;
-constexpr uint32_t kWarp = 0xffffffffu;
-constexpr int32_t kMostFew = 32;  // entries that are ranked by comparison
+using sm90::kMostFew;
 
 /// Counters, and words that the warps of a block leave for each other.
 struct BlockWords {
-  uint64_t landed[64];  // mbarriers of the warps' slots
+  uint64_t landed[8];  // mbarriers of the warps' slots
   uint32_t of_warp[32];
   uint32_t of_warp_too[32];
   uint32_t bin[3];        // which, entries above it, entries in it
@@ -31,32 +34,25 @@ struct BlockWords {
   uint32_t num_few;
   uint32_t num_chosen;
   uint32_t last_key;  // where the last row started
-  uint32_t reserved;
   int2 ranges[4];  // columns of the row of turn t in [t % 4]
   uint2 few[kMostFew];
 };
 
-/// One shape of the kernel.
-/// kThreads_, kBlocksPerProcessor_: of a block, and blocks that fit
-/// kSampleVectors_: 16-byte groups that a thread samples
-/// kCapacity_: of the list
-/// kVectors_: 16-byte groups of a lane in a warp's tile; kSlots_: tiles that a warp has in flight
-template <int kThreads_, int kSampleVectors_, int kCapacity_, int kVectors_, int kSlots_, int kBlocksPerProcessor_>
-struct SelectShape {
-  static constexpr int kThreads = kThreads_;
+/// The kernel's only shape. Long rows are many rows here: a block per row, and no clusters.
+struct Shape {
+  static constexpr int kThreads = 256;
   static constexpr int kWarps = kThreads / 32;
-  static constexpr int kSampleVectors = kSampleVectors_;
-  static constexpr int kSamples = kThreads * kSampleVectors * 4;
-  static constexpr int kCapacity = kCapacity_;
+  static constexpr int kCluster = 1;
+  static constexpr int kBlocksPerProcessor = 3;
+  static constexpr int kSampleGroups = 2;  // of 16 bytes, that a thread samples
+  static constexpr int kSamples = kThreads * kSampleGroups * 4;
+  static constexpr int kCapacity = 4096;  // of the list
   static constexpr int kPerThread = kCapacity / kThreads;
-  static constexpr int kVectors = kVectors_;
+  static constexpr int kVectors = 8;  // 16-byte groups of a lane in a warp's tile
   static constexpr int kWarpTile = 128 * kVectors;
   static constexpr int kTile = kWarps * kWarpTile;
-  static constexpr int kSlots = kSlots_;
-  static constexpr int kCluster = 1;
-  static constexpr int kBlocksPerProcessor = kBlocksPerProcessor_;
 
-  static constexpr uint32_t kListAt = kWarps * kSlots * kWarpTile * 4;
+  static constexpr uint32_t kListAt = kTile * 4;
   static constexpr uint32_t kBinsAt = kListAt + kCapacity * 8;
   static constexpr uint32_t kWordsAt = kBinsAt + kCutBins * 4;
   static constexpr uint32_t kBytes = kWordsAt + sizeof(BlockWords);
@@ -64,37 +60,27 @@ struct SelectShape {
   static_assert(kCutBins >= sm90::kMostSelected);  // the output row is built there
   static_assert(kCapacity % kThreads == 0 && kCutBins % (4 * kThreads) == 0);
   static_assert(kVectors <= 8 && kPerThread <= 32);  // accepted elements of a lane are bits of a word
-  static_assert(kWarps * kSlots <= 64);
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
+using ptx::shared_address;
+using sm90::is_above;
+using sm90::kWarp;
+using sm90::Line;
+using sm90::warp_inclusive_sum;
+
 extern __shared__ __align__(128) uint8_t select_shared[];
 
-__device__ inline uint32_t shared_address(const void *p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
-
-template <class S>
 __device__ inline uint2 *candidates() {
-  return reinterpret_cast<uint2 *>(select_shared + S::kListAt);
+  return reinterpret_cast<uint2 *>(select_shared + Shape::kListAt);
 }
-/// Zero whenever nobody counts; the output row is built there, too.
-template <class S>
+/// Zero before entries are counted; the output row is built there, too.
 __device__ inline uint32_t *bins() {
-  return reinterpret_cast<uint32_t *>(select_shared + S::kBinsAt);
+  return reinterpret_cast<uint32_t *>(select_shared + Shape::kBinsAt);
 }
-template <class S>
 __device__ inline BlockWords &block_words() {
-  return *reinterpret_cast<BlockWords *>(select_shared + S::kWordsAt);
-}
-
-__device__ inline int32_t warp_inclusive_sum(int32_t value) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-  for (int distance = 1; distance < 32; distance *= 2) {
-    const int32_t other = __shfl_up_sync(kWarp, value, distance);
-    if (lane >= distance) value += other;
-  }
-  return value;
+  return *reinterpret_cast<BlockWords *>(select_shared + Shape::kWordsAt);
 }
 
 struct Bin {
@@ -105,10 +91,9 @@ struct Bin {
 
 /// The bin, from the top, that holds the wanted-th entry; the bins become zero again. Two barriers; the caller has one
 /// before.
-template <class S>
 __device__ inline Bin find_bin(int32_t wanted) {
-  constexpr int kOwn = kCutBins / S::kThreads;
-  BlockWords &words = block_words<S>();
+  constexpr int kOwn = kCutBins / Shape::kThreads;
+  BlockWords &words = block_words();
   const int tid = ptx::thread_index();
   const int lane = tid % 32;
   const int first = kCutBins - (tid + 1) * kOwn;
@@ -116,7 +101,7 @@ __device__ inline Bin find_bin(int32_t wanted) {
   int32_t sum = 0;
 #pragma unroll
   for (int i = 0; i < kOwn / 4; ++i) {
-    int4 &four = reinterpret_cast<int4 *>(bins<S>() + first)[i];
+    int4 &four = reinterpret_cast<int4 *>(bins() + first)[i];
     counts[4 * i] = four.x;
     counts[4 * i + 1] = four.y;
     counts[4 * i + 2] = four.z;
@@ -144,28 +129,17 @@ __device__ inline Bin find_bin(int32_t wanted) {
   return {static_cast<int32_t>(words.bin[0]), static_cast<int32_t>(words.bin[1]), static_cast<int32_t>(words.bin[2])};
 }
 
-/// The line below the k best: keys above `key`, and of those equal to it the positions up to `position`.
-struct Line {
-  uint32_t key;
-  uint32_t position;
-};
-
-__device__ inline bool is_above(const uint2 &entry, const Line &line) {
-  return entry.x > line.key || (entry.x == line.key && entry.y <= line.position);
-}
-
 /// The line that exactly k of the first `count` >= k entries are above; positions lie in [begin, end).
-template <class S>
 __device__ inline Line find_line(int32_t count, int32_t k, int32_t begin, int32_t end) {
-  const uint2 *list = candidates<S>();
-  BlockWords &words = block_words<S>();
+  const uint2 *list = candidates();
+  BlockWords &words = block_words();
   const int tid = ptx::thread_index();
   const int lane = tid % 32;
   uint32_t low = 0xffffffffu;
   uint32_t high = 0;
   if (tid == 0) words.num_few = 0;
 #pragma unroll 4
-  for (int32_t i = tid; i < count; i += S::kThreads) {
+  for (int32_t i = tid; i < count; i += Shape::kThreads) {
     const uint32_t key = list[i].x;
     high = max(high, key);
     low = min(low, key);
@@ -177,8 +151,8 @@ __device__ inline Line find_line(int32_t count, int32_t k, int32_t begin, int32_
     words.of_warp_too[tid / 32] = low;
   }
   __syncthreads();
-  high = __reduce_max_sync(kWarp, lane < S::kWarps ? words.of_warp[lane] : 0u);
-  low = __reduce_min_sync(kWarp, lane < S::kWarps ? words.of_warp_too[lane] : 0xffffffffu);
+  high = __reduce_max_sync(kWarp, lane < Shape::kWarps ? words.of_warp[lane] : 0u);
+  low = __reduce_min_sync(kWarp, lane < Shape::kWarps ? words.of_warp_too[lane] : 0xffffffffu);
   uint32_t tie_key = 0;
   bool ties = false;  // low and high are then complements of positions
 #pragma unroll 1
@@ -187,20 +161,20 @@ __device__ inline Line find_line(int32_t count, int32_t k, int32_t begin, int32_
     const int shift = max(0, 21 - __clz(static_cast<int>(span)));
     if (!ties) {
 #pragma unroll 4
-      for (int32_t i = tid; i < count; i += S::kThreads) {
+      for (int32_t i = tid; i < count; i += Shape::kThreads) {
         const uint32_t distance = list[i].x - low;
-        if (distance <= span) atomicAdd(bins<S>() + (distance >> shift), 1u);
+        if (distance <= span) atomicAdd(bins() + (distance >> shift), 1u);
       }
     } else {
 #pragma unroll 2
-      for (int32_t i = tid; i < count; i += S::kThreads) {
+      for (int32_t i = tid; i < count; i += Shape::kThreads) {
         const uint2 entry = list[i];
         const uint32_t distance = ~entry.y - low;
-        if (entry.x == tie_key && distance <= span) atomicAdd(bins<S>() + (distance >> shift), 1u);
+        if (entry.x == tie_key && distance <= span) atomicAdd(bins() + (distance >> shift), 1u);
       }
     }
     __syncthreads();
-    const Bin bin = find_bin<S>(k);
+    const Bin bin = find_bin(k);
     k -= bin.above;
     const uint32_t edge = low + (static_cast<uint32_t>(bin.index) << shift);
     const uint32_t width = (1u << shift) - 1;
@@ -208,7 +182,7 @@ __device__ inline Line find_line(int32_t count, int32_t k, int32_t begin, int32_
     if (bin.count == k) return ties ? Line{tie_key, ~edge} : Line{edge, 0xffffffffu};
     if (bin.count <= kMostFew) {  // ranked by comparison, in every warp
 #pragma unroll 4
-      for (int32_t i = tid; i < count; i += S::kThreads) {
+      for (int32_t i = tid; i < count; i += Shape::kThreads) {
         const uint2 entry = list[i];
         const uint32_t value = ties ? ~entry.y : entry.x;
         if (value - edge <= top - edge && (!ties || entry.x == tie_key)) {
@@ -216,14 +190,7 @@ __device__ inline Line find_line(int32_t count, int32_t k, int32_t begin, int32_
         }
       }
       __syncthreads();
-      const uint2 mine = words.few[lane];
-      const auto pair = [](const uint2 &e) { return static_cast<uint64_t>(e.x) << 32 | static_cast<uint32_t>(~e.y); };
-      const uint64_t own = pair(mine);
-      int32_t better = 0;
-#pragma unroll 4
-      for (int32_t i = 0; i < bin.count; ++i) better += pair(words.few[i]) > own ? 1 : 0;
-      const int winner = __ffs(static_cast<int>(__ballot_sync(kWarp, lane < bin.count && better == k - 1))) - 1;
-      return {__shfl_sync(kWarp, mine.x, winner), __shfl_sync(kWarp, mine.y, winner)};
+      return sm90::line_of_few(words.few, bin.count, k);
     }
     if (edge == top) {
       tie_key = edge;
@@ -238,12 +205,10 @@ __device__ inline Line find_line(int32_t count, int32_t k, int32_t begin, int32_
 }
 
 /// Keeps the k best of the list, which has at least k valid entries, and resets the counters to that.
-template <class S>
 __device__ __noinline__ Line keep_best(int32_t k, int32_t begin, int32_t end) {
-  uint2 *list = candidates<S>();
-  BlockWords &words = block_words<S>();
+  uint2 *list = candidates();
+  BlockWords &words = block_words();
   const int tid = ptx::thread_index();
-  const int lane = tid % 32;
   const auto count = static_cast<int32_t>(min(words.valid_listed, words.num_listed));
   __syncthreads();
   if (tid == 0) {
@@ -251,23 +216,19 @@ __device__ __noinline__ Line keep_best(int32_t k, int32_t begin, int32_t end) {
     words.valid_listed = 0xffffffffu;
     words.overflow = 0;
   }
-  const Line line = find_line<S>(count, k, begin, end);
-  uint2 own[S::kPerThread];
+  const Line line = find_line(count, k, begin, end);
+  uint2 own[Shape::kPerThread];
   uint32_t stays = 0;  // a bit per entry
 #pragma unroll
-  for (int e = 0; e < S::kPerThread; ++e) {
-    const int32_t i = e * S::kThreads + tid;
+  for (int e = 0; e < Shape::kPerThread; ++e) {
+    const int32_t i = e * Shape::kThreads + tid;
     own[e] = i < count ? list[i] : make_uint2(0, 0);
     if (i < count && is_above(own[e], line)) stays |= 1u << e;
   }
-  const int32_t inclusive = warp_inclusive_sum(__popc(stays));
-  uint32_t at = 0;
-  if (lane == 31)
-    at = ptx::shared_fetch_add<false>(shared_address(&words.num_listed), static_cast<uint32_t>(inclusive));
-  at = __shfl_sync(kWarp, at, 31) + static_cast<uint32_t>(inclusive - __popc(stays));
+  uint32_t at = sm90::take_places(&words.num_listed, __popc(stays)).own;
   __syncthreads();  // all entries have been read
 #pragma unroll
-  for (int e = 0; e < S::kPerThread; ++e) {
+  for (int e = 0; e < Shape::kPerThread; ++e) {
     if ((stays >> e & 1u) != 0) list[at++] = own[e];
   }
   __syncthreads();

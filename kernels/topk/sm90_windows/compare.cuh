@@ -19,14 +19,12 @@ struct Bounds {
   bool nan_is_absent;
 
   __device__ Bounds(const Window &window, bool nan_is_absent_)
-      : above(score_of(window.high)),
+      : above(score_of_key(window.high)),
         has_ties(window.ties),
         has_bottom(window.has_bottom()),
         nan_is_absent(nan_is_absent_) {
-    // No score has the key of -0: below +0 is the negative one next to it.
-    const uint32_t below = window.low == 0x80000000u ? 0x7ffffffeu : window.low - 1;
-    ties = score_of(below);
-    listed = has_ties ? score_of(window.low) : ties;
+    ties = score_of_key(window_end(window.low - 1));
+    listed = has_ties ? score_of_key(window.low) : ties;
   }
 };
 
@@ -86,15 +84,9 @@ template <class S>
 __device__ inline void append(uint32_t listed, const float *tile, int32_t first_column, int32_t capacity) {
   if (!__any_sync(kWarp, listed != 0)) return;
   const int32_t own = __popc(listed);
-  const int32_t inclusive = warp_inclusive_sum(own);
-  uint32_t at = 0;
-  if (lane_id() == 31) {
-    at = ptx::shared_fetch_add<false>(shared_address(&block_words<S>().num_listed), static_cast<uint32_t>(inclusive));
-  }
-  const auto all = static_cast<uint32_t>(__shfl_sync(kWarp, inclusive, 31));
-  at = __shfl_sync(kWarp, at, 31);
-  if (at + all > static_cast<uint32_t>(capacity)) return;
-  int32_t to = static_cast<int32_t>(at) + inclusive - own;
+  const sm90::Places places = sm90::take_places(&block_words<S>().num_listed, own);
+  if (places.begin + places.count > static_cast<uint32_t>(capacity)) return;
+  auto to = static_cast<int32_t>(places.own);
   const auto put = [&](int32_t place, int32_t column) {
     candidates<S>()[place] =
         make_uint2(key_of(without_nan(tile[column])), static_cast<uint32_t>(first_column + column));

@@ -10,15 +10,8 @@ namespace ic::cuda::windows {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/// The line below the best: keys above `key`, and of those equal to it the positions up to `position`.
-struct Line {
-  uint32_t key;
-  uint32_t position;
-};
-
-__device__ inline bool is_above(const uint2 &entry, const Line &line) {
-  return entry.x > line.key || (entry.x == line.key && entry.y <= line.position);
-}
+using sm90::is_above;
+using sm90::Line;
 
 /// The line that exactly `wanted` of the first `count` entries are above, 0 < wanted < count. Keys lie in the window,
 /// positions in the row.
@@ -30,7 +23,7 @@ __device__ inline Line find_line(int32_t count, int32_t wanted, const Window &wi
   uint32_t low = window.low;
   uint32_t high = window.high;
   if (tid == 0) words.num_few = 0;
-  if (window.has_bottom() || high == kKeyOfInfinity) {  // the keys' own range is smaller
+  if (window.has_bottom() || high == kInfinityKey) {  // the keys' own range is smaller
     low = 0xffffffffu;
     high = 0;
 #pragma unroll 4
@@ -78,15 +71,7 @@ __device__ inline Line find_line(int32_t count, int32_t wanted, const Window &wi
         }
       }
       __syncthreads();
-      const uint2 mine = words.few[lane_id()];
-      const auto pair = [](const uint2 &e) { return static_cast<uint64_t>(e.x) << 32 | static_cast<uint32_t>(~e.y); };
-      const uint64_t own = pair(mine);
-      int32_t better = 0;
-#pragma unroll 4
-      for (int32_t i = 0; i < bin[0].count; ++i) better += pair(words.few[i]) > own ? 1 : 0;
-      const bool is_last = lane_id() < bin[0].count && better == wanted - 1;
-      const int winner = __ffs(static_cast<int>(__ballot_sync(kWarp, is_last))) - 1;
-      return {__shfl_sync(kWarp, mine.x, winner), __shfl_sync(kWarp, mine.y, winner)};
+      return sm90::line_of_few(words.few, bin[0].count, wanted);
     }
     if (edge == top) {
       tie_key = edge;

@@ -32,19 +32,14 @@ namespace {
 
 using sm90::SelectVariant;
 
-/// threads, sample vectors, list, columns, cluster, blocks per processor, bins
+/// threads, groups of a thread's sample, list, columns, cluster, blocks per processor, bins
 using Small = SelectShape<256, 1, 2280, 9216, 1, 4, 1024>;
 using Medium = SelectShape<512, 1, 3072, 49152, 1, 2, 2048>;
-using OneBlock = SelectShape<512, 2, 6144, 262144, 1, 1, 2048>;
-using TwoBlocks = SelectShape<512, 2, 6144, 131072, 2, 1, 2048>;
+using OneBlock = SelectShape<512, 2, 6144, 263168, 1, 1, 2048>;
+using TwoBlocks = SelectShape<512, 2, 6144, 132096, 2, 1, 2048>;
 using ThreeBlocks = SelectShape<512, 2, 6144, 90112, 3, 1, 2048>;
 using FourBlocks = SelectShape<512, 2, 6144, 66560, 4, 1, 2048>;
-using EightBlocks = SelectShape<512, 2, 6144, 32768, 8, 1, 2048>;
-
-struct Plan {
-  SamplePlan sample;
-  bool bulk_output;  // rows of indices lie on 16 bytes
-};
+using EightBlocks = SelectShape<512, 2, 6144, 33792, 8, 1, 2048>;
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -114,9 +109,13 @@ __device__ __noinline__ Found look_again(const float *scores, Span span, Span pa
       } else {
         narrow = true;  // the list is too short
       }
-      narrow |= window.has_bottom() || window.high == kKeyOfInfinity;
+      narrow |= window.has_bottom() || window.high == kInfinityKey;
     }
-    if (narrow) window = narrow_window<S>(scores, part, k, nan_is_absent, window);
+    if (narrow) {
+      window = narrow_window<S>(scores, part, k, nan_is_absent, window);
+    } else if constexpr (S::kCluster > 1) {
+      cluster_barrier();  // all blocks have read the last counts
+    }
     next_to = false;
     list_window<S>(scores, part, tie_bits<S>(window, span), list_capacity<S>(window, span), nan_is_absent, window);
     counts = exchange_counts<S>(rank);
@@ -150,7 +149,7 @@ __device__ inline void gather_lists(int32_t rank) {
 }
 
 template <class S>
-__device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) {
+__device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) {
   BlockWords &words = block_words<S>();
   const int tid = static_cast<int>(threadIdx.x);
   const int32_t rank = S::kCluster > 1 ? static_cast<int32_t>(ptx::cluster_rank()) : 0;
@@ -179,7 +178,7 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
   };
   const auto load_sample = [&](int32_t row, const Span &span) {
     if (row >= 0 && is_streamed(p, span)) {
-      sample.load(p.scores + row * p.score_stride, span, plan.sample);
+      sample.load(p.scores + row * p.score_stride, span);
     } else {
       sample.clear();
     }
@@ -197,7 +196,7 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
     const Span part = slice<S>(span, rank);
     const float *scores = p.scores + row * p.score_stride;
     if (span.count() <= 0 || (span.count() <= k && !nan_is_absent)) {
-      if (rank == 0) write_all<S>(p, row, span);
+      if (rank == 0) sm90::write_all<S::kThreads>(p, row, span);
       ask(row_of(item + item_step), next);
       load_sample(row_of(item + item_step), next);
       continue;
@@ -209,10 +208,10 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
       words.num_ties = 0;
       words.chosen_in_front = 0;
     }
-    Window window = {kKeyOfMinusInfinity, kKeyOfInfinity, false};
+    Window window = {kMinusInfinityKey, kInfinityKey, false};
     const bool streamed = is_streamed(p, span);
     if (streamed) {
-      window = find_window<S>(sample, plan.sample, span.count(), k);
+      window = find_window<S>(sample, span.count(), k);
       const Bounds bounds(window, nan_is_absent);
       const int32_t capacity = list_capacity<S>(window, span);
       int32_t num_above = 0;
@@ -276,7 +275,7 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
       __syncthreads();
       start += static_cast<int32_t>(words.chosen_in_front);
     }
-    write_chosen<S>(p, plan.bulk_output, row, part, tie_bits<S>(window, span), from_ties - ties_in_front, start, rank,
+    write_chosen<S>(p, bulk_output, row, part, tie_bits<S>(window, span), from_ties - ties_in_front, start, rank,
                     counts.above + from_list + from_ties);
     if constexpr (S::kCluster > 1) ptx::cluster_wait();
   }
@@ -287,9 +286,9 @@ __device__ inline void select_rows(const SelectRowsParams &p, const Plan &plan) 
 
 template <class S>
 __global__ void __launch_bounds__(S::kThreads, S::kBlocksPerProcessor)
-    select_sm90_kernel(const __grid_constant__ SelectRowsParams p, const __grid_constant__ Plan plan) {
+    select_sm90_kernel(const __grid_constant__ SelectRowsParams p, bool bulk_output) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  select_rows<S>(p, plan);
+  select_rows<S>(p, bulk_output);
 #endif
 }
 
@@ -308,10 +307,7 @@ bool fits(const SelectRowsParams &p, const LaunchLimits &limits) {
 template <class S>
 cudaError_t launch(const SelectRowsParams &params, const LaunchLimits &limits, cudaStream_t stream) {
   if (!fits<S>(params, limits)) return cudaErrorNotSupported;
-  // A wrong window of one row delays all the others of a call.
-  const SamplePlan sample = {S::kStrata, S::kCluster == 8 ? 3.5f : 4.0f};
-  const Plan plan = {sample, sm90::on_16_bytes(params.out.indices, params.out.index_stride)};
-  return sm90::launch_kernel<S>(select_sm90_kernel<S>, params, plan, limits, stream);
+  return sm90::launch_kernel<S>(select_sm90_kernel<S>, params, limits, stream);
 }
 
 /// Calls body(shape) for the shape of a variant.

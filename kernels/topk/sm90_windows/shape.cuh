@@ -8,13 +8,16 @@
 
 #include "core/params.h"
 #include "kernels/policy/sm90.h"
-#include "kernels/ptx/cluster.cuh"
+#include "kernels/ptx/shared_address.cuh"
+#include "kernels/topk/order_key.cuh"
+#include "kernels/topk/sm90_line.cuh"
 #include "kernels/topk/sm90_rows.cuh"
+#include "kernels/topk/sm90_warp.cuh"
 
 namespace ic::cuda::windows {
 
-constexpr uint32_t kWarp = 0xffffffffu;
-constexpr int32_t kMostFew = 32;        // entries that are ranked by comparison
+using sm90::kMostFew;
+
 constexpr int32_t kTileColumns = 1024;  // of a warp; 32 in a row of each thread
 
 /// Words that the warps of a block leave for each other.
@@ -22,6 +25,7 @@ struct BlockWords {
   uint64_t landed[32];  // mbarriers of the warps' slots
   uint32_t of_warp[32];
   uint32_t of_warp_too[32];
+  uint32_t chosen_of_warp[32];
   int32_t bin[2][3];    // which, entries above it, entries in it
   uint32_t num_above;   // scores above the window in this block's part
   uint32_t num_listed;  // scores in the window
@@ -35,19 +39,22 @@ struct BlockWords {
 
 /// One shape of the kernel.
 /// kThreads_, kBlocksPerProcessor_: of a block, and blocks that fit
-/// kSampleVectors_: most 16-byte groups that a thread samples
+/// kSampleGroups_: 16-byte groups that a thread samples
 /// kCapacity_: entries of the list
 /// kColumns_: most columns of a block's part of a row
 /// kCluster_: blocks that share a row
 /// kBins_: of its histogram
-template <int kThreads_, int kSampleVectors_, int kCapacity_, int kColumns_, int kCluster_, int kBlocksPerProcessor_,
+template <int kThreads_, int kSampleGroups_, int kCapacity_, int kColumns_, int kCluster_, int kBlocksPerProcessor_,
           int kBins_>
 struct SelectShape {
   static constexpr int kThreads = kThreads_;
   static constexpr int kWarps = kThreads / 32;
   static constexpr int kTile = kWarps * kTileColumns;  // of the block
-  static constexpr int kSampleVectors = kSampleVectors_;
-  static constexpr int kStrata = kThreads * kSampleVectors;  // of the sample
+  static constexpr int kSampleGroups = kSampleGroups_;
+  static constexpr int kStrata = kThreads * kSampleGroups;  // of the sample
+  /// Of the window to both sides of the k-th, in standard deviations. A wrong window of one row delays all the others
+  /// of a call; clusters of eight have few.
+  static constexpr float kMargin = kCluster_ == 8 ? 3.5f : 4.0f;
   static constexpr int kCapacity = kCapacity_;
   static constexpr int kColumns = kColumns_;
   static constexpr int kLeastCapacity = kCapacity - kColumns / 64;  // beside ties
@@ -69,9 +76,14 @@ struct SelectShape {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-extern __shared__ __align__(128) uint8_t select_shared[];
+using ptx::shared_address;
+using sm90::kWarp;
+using sm90::RowWords;
+using sm90::slice;
+using sm90::Span;
+using sm90::warp_inclusive_sum;
 
-__device__ inline uint32_t shared_address(const void *p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
+extern __shared__ __align__(128) uint8_t select_shared[];
 
 template <class S>
 __device__ inline uint32_t *column_bits() {
@@ -86,7 +98,7 @@ template <class S>
 __device__ inline int32_t *ranked() {
   return reinterpret_cast<int32_t *>(select_shared + S::kListAt);
 }
-/// Zero whenever nobody counts.
+/// Zero before entries are counted.
 template <class S>
 __device__ inline uint32_t *bins() {
   return reinterpret_cast<uint32_t *>(select_shared + S::kBinsAt);
@@ -98,15 +110,6 @@ __device__ inline BlockWords &block_words() {
 
 __device__ inline int lane_id() { return static_cast<int>(threadIdx.x) % 32; }
 __device__ inline int warp_id() { return static_cast<int>(threadIdx.x) / 32; }
-
-__device__ inline int32_t warp_inclusive_sum(int32_t value) {
-#pragma unroll
-  for (int distance = 1; distance < 32; distance *= 2) {
-    const int32_t other = __shfl_up_sync(kWarp, value, distance);
-    if (lane_id() >= distance) value += other;
-  }
-  return value;
-}
 
 // ---- words of bits: the highest is the first column -----------------------------------------------------------------
 
@@ -121,45 +124,31 @@ __device__ inline int32_t take_first_bit(uint32_t *word) {
   return i;
 }
 
-// ---- keys: scores as integers in the order of the selection --------------------------------------------------------
+// ---- keys ----------------------------------------------------------------------------------------------------------
 
-constexpr uint32_t kKeyOfMinusInfinity = 0x007fffffu;
-constexpr uint32_t kKeyOfInfinity = 0xff800000u;
+/// Where a window may end: compared as a score, the key of -0 would be that of +0, which is larger.
+__device__ inline uint32_t window_end(uint32_t key) { return key == kMinusZeroKey ? kMinusZeroKey - 1 : key; }
 
-/// -0 as +0. Not for a NaN.
-__device__ inline uint32_t key_of(float score) {
-  const uint32_t bits = __float_as_uint(__fadd_rn(score, 0.0f));
-  return bits ^ (static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31) | 0x80000000u);
-}
-__device__ inline float score_of(uint32_t key) {
-  return __uint_as_float((key & 0x80000000u) != 0 ? key ^ 0x80000000u : ~key);
-}
-__device__ inline float without_nan(float score) { return fmaxf(score, -INFINITY); }
-
-/// Keys that the k-th lies between, ends included; both are keys of scores.
+/// Keys that the k-th lies between, ends included.
 struct Window {
   uint32_t low;
   uint32_t high;
   bool ties;  // many have the lowest key: they become bits and stay out of the list
-  __device__ bool has_bottom() const { return low == kKeyOfMinusInfinity; }
+  __device__ bool has_bottom() const { return low == kMinusInfinityKey; }
   /// Where the k-th is if it is not in here: next to the window, if `next_to` and it has a width, else anywhere.
   __device__ Window above(bool next_to) const {
     const uint32_t width = high - low;
-    const bool bounded = next_to && width > 0 && width < kKeyOfInfinity - high;
-    return {high + 1, bounded ? high + width : kKeyOfInfinity, false};
+    const bool bounded = next_to && width > 0 && width < kInfinityKey - high;
+    return {high + 1, bounded ? window_end(high + width) : kInfinityKey, false};
   }
   __device__ Window below(bool next_to) const {
     const uint32_t width = (high - low) / 2;  // scores are denser there
-    const bool bounded = next_to && width > 0 && width < low - kKeyOfMinusInfinity;
-    return {bounded ? low - width : kKeyOfMinusInfinity, low - 1, false};
+    const bool bounded = next_to && width > 0 && width < low - kMinusInfinityKey;
+    return {bounded ? low - width : kMinusInfinityKey, window_end(low - 1), false};
   }
 };
 
 // ---- rows ----------------------------------------------------------------------------------------------------------
-
-using sm90::RowWords;
-using sm90::slice;
-using sm90::Span;
 
 /// Entries that the list of each block of a row has room for.
 template <class S>

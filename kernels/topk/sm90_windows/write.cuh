@@ -6,27 +6,11 @@
 #include "kernels/ptx/bulk_copy.cuh"
 #include "kernels/topk/launch.h"
 #include "kernels/topk/sm90_windows/shape.cuh"
-#include "kernels/topk/smxx/order_key.cuh"
+#include "kernels/topk/order_key.cuh"
 
 namespace ic::cuda::windows {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-/// A row without a selection: all its columns, or none.
-template <class S>
-__device__ inline void write_all(const SelectRowsParams &p, int32_t row, const Span &span) {
-  const SelectionOut &out = p.out;
-  const float *scores = p.scores + row * p.score_stride;
-  const int32_t count = span.count();
-  for (int32_t i = static_cast<int32_t>(threadIdx.x); i < out.k_padded; i += S::kThreads) {
-    out.indices[row * out.index_stride + i] = i < count ? span.begin + i : -1;
-    if (out.scores != nullptr) {
-      out.scores[row * out.index_stride + i] =
-          i < count ? score_of_key(order_key(scores[span.begin + i], false)) : -INFINITY;
-    }
-  }
-  if (threadIdx.x == 0) out.lengths[row] = count;
-}
 
 /// This block's chosen columns. The first of them has place `start`.
 /// num_ties: so many of `ties` are chosen too, the first ones
@@ -64,7 +48,7 @@ __device__ inline void write_chosen(const SelectRowsParams &p, bool bulk_output,
       left -= __shfl_sync(kWarp, inclusive, 31);
     }
   }
-  start += in_front_of_warp(bits, words.of_warp);
+  start += in_front_of_warp(bits, words.chosen_of_warp);  // read behind the last barrier
 
   const float *scores = p.scores + row * p.score_stride;
   int32_t *indices = out.indices + row * out.index_stride;

@@ -17,7 +17,7 @@
 
 #include "core/params.h"
 #include "indexcache.h"
-#include "kernels/topk/smxx/order_key.cuh"
+#include "kernels/topk/order_key.cuh"
 
 namespace ic::cuda {
 

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// The line below the best of a list of (key, position) pairs.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "kernels/topk/sm90_warp.cuh"
+
+namespace ic::cuda::sm90 {
+
+constexpr int32_t kMostFew = 32;  // entries that are ranked by comparison
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+/// Above it are keys above `key`, and of those equal to it the positions up to `position`.
+struct Line {
+  uint32_t key;
+  uint32_t position;
+};
+
+__device__ inline bool is_above(const uint2 &entry, const Line &line) {
+  return entry.x > line.key || (entry.x == line.key && entry.y <= line.position);
+}
+
+/// The line that `wanted` of `count` <= kMostFew entries are above, 0 < wanted <= count. By all lanes of a warp.
+__device__ inline Line line_of_few(const uint2 (&few)[kMostFew], int32_t count, int32_t wanted) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const auto pair = [](const uint2 &e) { return static_cast<uint64_t>(e.x) << 32 | static_cast<uint32_t>(~e.y); };
+  const uint2 mine = few[lane];
+  const uint64_t own = pair(mine);
+  int32_t better = 0;
+#pragma unroll 4
+  for (int32_t i = 0; i < count; ++i) better += pair(few[i]) > own ? 1 : 0;
+  const int last = __ffs(static_cast<int>(__ballot_sync(kWarp, lane < count && better == wanted - 1))) - 1;
+  return {__shfl_sync(kWarp, mine.x, last), __shfl_sync(kWarp, mine.y, last)};
+}
+
+#endif
+
+}  // namespace ic::cuda::sm90

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the lanes of a warp do together in Hopper's selections.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "kernels/ptx/cluster.cuh"
+#include "kernels/ptx/shared_address.cuh"
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+namespace ic::cuda::sm90 {
+
+constexpr uint32_t kWarp = 0xffffffffu;
+
+__device__ inline int32_t warp_inclusive_sum(int32_t value) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int distance = 1; distance < 32; distance *= 2) {
+    const int32_t other = __shfl_up_sync(kWarp, value, distance);
+    if (lane >= distance) value += other;
+  }
+  return value;
+}
+
+/// Places of a list in shared memory.
+struct Places {
+  uint32_t begin;  // of the warp
+  uint32_t count;  // of the warp
+  uint32_t own;    // the lane's first
+};
+
+/// Takes `own` places for each lane. The list's counter goes on whether or not they fit.
+__device__ inline Places take_places(uint32_t *counter, int32_t own) {
+  const int32_t inclusive = warp_inclusive_sum(own);
+  uint32_t begin = 0;
+  if (threadIdx.x % 32 == 31) {
+    begin = ptx::shared_fetch_add<false>(ptx::shared_address(counter), static_cast<uint32_t>(inclusive));
+  }
+  const auto count = static_cast<uint32_t>(__shfl_sync(kWarp, inclusive, 31));
+  begin = __shfl_sync(kWarp, begin, 31);
+  return {begin, count, begin + static_cast<uint32_t>(inclusive - own)};
+}
+
+}  // namespace ic::cuda::sm90
+
+#endif
