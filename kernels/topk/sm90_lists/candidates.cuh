@@ -30,7 +30,6 @@ struct BlockWords {
   uint32_t bin[3];        // which, entries above it, entries in it
   uint32_t num_listed;    // entries asked for; more than fit after an overflow
   uint32_t valid_listed;  // entries before the first that did not fit
-  uint32_t overflow;      // a warp could not append
   uint32_t num_few;
   uint32_t num_chosen;
   uint32_t last_key;  // where the last row started
@@ -214,7 +213,6 @@ __device__ __noinline__ Line keep_best(int32_t k, int32_t begin, int32_t end) {
   if (tid == 0) {
     words.num_listed = 0;
     words.valid_listed = 0xffffffffu;
-    words.overflow = 0;
   }
   const Line line = find_line(count, k, begin, end);
   uint2 own[Shape::kPerThread];

@@ -172,7 +172,6 @@ __device__ __noinline__ void list_again(const SelectRowsParams &p, int32_t turn,
     if (threadIdx.x == 0) {
       words.num_listed = 0;
       words.valid_listed = 0xffffffffu;
-      words.overflow = 0;
     }
     __syncthreads();
     list_from(scores, row, k, p.nan_is_absent != 0, bound);
@@ -355,7 +354,6 @@ class Slot {
 __device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) {
   BlockWords &words = block_words();
   const int tid = static_cast<int>(threadIdx.x);
-  const int lane = tid % 32;
   const int warp = tid / 32;
   const int32_t k = p.out.k;
   const bool nan_is_absent = p.nan_is_absent != 0;
@@ -402,7 +400,6 @@ __device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) 
       ptx::bulk_stores_read();
       words.num_listed = 0;
       words.valid_listed = 0xffffffffu;
-      words.overflow = 0;
       words.num_chosen = 0;
     }
     bool again = !streamed;
@@ -420,7 +417,6 @@ __device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) 
       const float *tile = nullptr;
       for (;;) {
         while (!full && column < span.end) {
-          if (__any_sync(kWarp, *static_cast<volatile uint32_t *>(&words.overflow) != 0)) break;
           const int32_t columns = span.end - column;
           tile = slot.wait(turn, column, columns);
           const float bound = score_of_key(static_cast<uint32_t>(column) > line.position ? line.key + 1 : line.key);
@@ -429,8 +425,6 @@ __device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) 
           if (!full) {
             slot.release(turn);
             column += Shape::kTile;
-          } else if (lane == 0) {
-            *static_cast<volatile uint32_t *>(&words.overflow) = 1;
           }
         }
         if (__syncthreads_or(full ? 1 : 0) == 0) break;
@@ -441,8 +435,6 @@ __device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) 
           if (!full) {
             slot.release(turn);
             column += Shape::kTile;
-          } else if (lane == 0) {
-            *static_cast<volatile uint32_t *>(&words.overflow) = 1;
           }
         }
       }
