@@ -9,13 +9,13 @@
 
 namespace ic::cuda::sm90 {
 
-constexpr int32_t kMostSelected = 2048;    // k
-constexpr int32_t kMostColumns = 262144;   // of a row, whatever the number of rows
+constexpr int32_t kMostSelected = 2048;   // k
+constexpr int32_t kMostColumns = 262144;  // of a row, whatever the number of rows
 
 enum class SelectVariant : int32_t {
   // kernels/topk/sm90_windows
   kSmallRows,   // many rows, four blocks per processor
-  kMediumRows,  // two
+  kMediumRows,  // three
   kOneWindow,   // one block per processor and row
   kTwoWindows,  // clusters of two, three, four and eight per row
   kThreeWindows,
@@ -27,8 +27,8 @@ enum class SelectVariant : int32_t {
   kPortable
 };
 
-/// For a call of `rows` rows that end at most at `max_end`. A cluster per row only where all of them run at once: another
-/// wave takes as long as the first.
+/// For a call of `rows` rows that end at most at `max_end`. A cluster per row only where all of them run at once:
+/// another wave takes as long as the first.
 inline SelectVariant select_variant(int32_t rows, int32_t max_end, int32_t k, const LaunchLimits &limits) {
   if (k > kMostSelected || max_end <= 2048 || max_end > kMostColumns) return SelectVariant::kPortable;
   const int32_t blocks = limits.max_ctas > 0 ? limits.max_ctas : INT32_MAX;
@@ -41,8 +41,8 @@ inline SelectVariant select_variant(int32_t rows, int32_t max_end, int32_t k, co
     if (at_once(3)) return SelectVariant::kThreeWindows;
     if (at_once(2)) return SelectVariant::kTwoWindows;
   }
-  if (max_end <= 9180) return SelectVariant::kSmallRows;
   if (std::min(rows, blocks) <= limits.num_processors) return SelectVariant::kOneWindow;
+  if (max_end <= 9180) return SelectVariant::kSmallRows;
   if (max_end <= 49000) return SelectVariant::kMediumRows;
   return max_end <= 230000 ? SelectVariant::kListedRows : SelectVariant::kOneWindow;
 }

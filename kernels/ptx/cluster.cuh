@@ -48,6 +48,13 @@ __device__ inline void shared_store_pair(uint32_t address, uint32_t x, uint32_t 
   }
 }
 
+/// Eight bytes to a block of the cluster; they complete on an mbarrier of that block.
+__device__ inline void cluster_store_async(uint32_t address, uint2 value, uint32_t barrier) {
+  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.b32 [%0], {%1, %2}, [%3];" ::"r"(address),
+               "r"(value.x), "r"(value.y), "r"(barrier)
+               : "memory");
+}
+
 /// Written out because the compiler surrounds atomicAdd with a vote of the warp.
 template <bool kRemote>
 __device__ inline uint32_t shared_fetch_add(uint32_t address, uint32_t value) {

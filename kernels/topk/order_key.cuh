@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scores as unsigned integers in the order of the selection: a larger key is a better score. No score has the key of -0.
+// Scores as unsigned integers in the order of the selection: a larger key is a better score. No score has the key of
+// -0.
 #pragma once
 
 #include <cuda_runtime.h>

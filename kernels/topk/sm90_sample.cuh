@@ -13,8 +13,8 @@
 
 namespace ic::cuda::sm90 {
 
-/// In registers: kGroups of each of kThreads threads. What is neither loaded nor cleared for the next row would be kept,
-/// in memory, while tiles go by.
+/// In registers: kGroups of each of kThreads threads. What is neither loaded nor cleared for the next row would be
+/// kept, in memory, while tiles go by.
 template <int kThreads, int kGroups>
 class Sample {
  public:

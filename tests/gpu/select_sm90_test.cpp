@@ -36,7 +36,7 @@ struct Variant {
 };
 
 constexpr Variant kVariants[] = {{SelectVariant::kSmallRows, "SmallRows", 64, 256, 8192, 9181, 1},
-                                 {SelectVariant::kMediumRows, "MediumRows", 64, 512, 16384, 49117, 1},
+                                 {SelectVariant::kMediumRows, "MediumRows", 64, 512, 8192, 49117, 1},
                                  {SelectVariant::kOneWindow, "OneWindow", 64, 1024, 16384, 263133, 1},
                                  {SelectVariant::kTwoWindows, "TwoWindows", 64, 1024, 32768, 264125, 2},
                                  {SelectVariant::kThreeWindows, "ThreeWindows", 64, 1024, 49152, 270237, 3},

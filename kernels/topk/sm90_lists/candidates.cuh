@@ -33,7 +33,7 @@ struct BlockWords {
   uint32_t num_few;
   uint32_t num_chosen;
   uint32_t last_key;  // where the last row started
-  int2 ranges[4];  // columns of the row of turn t in [t % 4]
+  int2 ranges[4];     // columns of the row of turn t in [t % 4]
   uint2 few[kMostFew];
 };
 
@@ -71,16 +71,10 @@ using sm90::warp_inclusive_sum;
 
 extern __shared__ __align__(128) uint8_t select_shared[];
 
-__device__ inline uint2 *candidates() {
-  return reinterpret_cast<uint2 *>(select_shared + Shape::kListAt);
-}
+__device__ inline uint2 *candidates() { return reinterpret_cast<uint2 *>(select_shared + Shape::kListAt); }
 /// Zero before entries are counted; the output row is built there, too.
-__device__ inline uint32_t *bins() {
-  return reinterpret_cast<uint32_t *>(select_shared + Shape::kBinsAt);
-}
-__device__ inline BlockWords &block_words() {
-  return *reinterpret_cast<BlockWords *>(select_shared + Shape::kWordsAt);
-}
+__device__ inline uint32_t *bins() { return reinterpret_cast<uint32_t *>(select_shared + Shape::kBinsAt); }
+__device__ inline BlockWords &block_words() { return *reinterpret_cast<BlockWords *>(select_shared + Shape::kWordsAt); }
 
 struct Bin {
   int32_t index;

@@ -18,11 +18,11 @@
 #include "kernels/ptx/bulk_copy.cuh"
 #include "kernels/ptx/mbarrier.cuh"
 #include "kernels/topk/launch.h"
+#include "kernels/topk/order_key.cuh"
 #include "kernels/topk/sm90_launch.h"
 #include "kernels/topk/sm90_lists/append.cuh"
 #include "kernels/topk/sm90_rows.cuh"
 #include "kernels/topk/sm90_sample.cuh"
-#include "kernels/topk/order_key.cuh"
 
 namespace ic::cuda::lists {
 namespace {
@@ -66,9 +66,7 @@ __device__ inline void set_span(int32_t turn, const Span &span) {
 }
 
 /// Rows that do not fit the list are streamed; the others are listed straight from memory.
-__device__ inline bool is_streamed(const Span &row) {
-  return row.count() > Shape::kCapacity;
-}
+__device__ inline bool is_streamed(const Span &row) { return row.count() > Shape::kCapacity; }
 
 /// Zero, as they must be before entries are counted.
 __device__ inline void clear_bins() {
@@ -82,8 +80,7 @@ using Sample = sm90::Sample<Shape::kThreads, Shape::kSampleGroups>;
 /// Where a row starts: scores at or above line.key; those equal to it only in tiles that start at or before
 /// line.position. A guess: whatever it is, the result is exact. Behind the first barrier the bins become zero: the last
 /// row's output was built there.
-__device__ inline Line find_start(const Sample &sample, const Span &row, int32_t k, float margin,
-                                  uint32_t last_key) {
+__device__ inline Line find_start(const Sample &sample, const Span &row, int32_t k, float margin, uint32_t last_key) {
   BlockWords &words = block_words();
   uint32_t *counts = bins();
   const int lane = ptx::thread_index() % 32;
@@ -97,8 +94,8 @@ __device__ inline Line find_start(const Sample &sample, const Span &row, int32_t
   const float z = margin * sqrtf(fmaxf(1.0f - fraction, 0.0f));
   const float root = 0.5f * z + sqrtf(0.25f * z * z + expected);
   const int32_t least = min(Shape::kSamples - 1, static_cast<int32_t>(root * root) + 1);
-  const int32_t most =
-      max(least, min(least + least * 3 / 8, static_cast<int32_t>(0.92f * static_cast<float>(Shape::kCapacity) * fraction)));
+  const int32_t most = max(
+      least, min(least + least * 3 / 8, static_cast<int32_t>(0.92f * static_cast<float>(Shape::kCapacity) * fraction)));
 
   uint32_t reaching_last = 0;
   for_each_key([&](uint32_t key) { reaching_last += key >= last_key ? 1u : 0u; });

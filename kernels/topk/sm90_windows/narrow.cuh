@@ -4,18 +4,14 @@
 #pragma once
 
 #include "kernels/ptx/cluster.cuh"
+#include "kernels/topk/order_key.cuh"
 #include "kernels/topk/sm90_windows/bins.cuh"
 #include "kernels/topk/sm90_windows/compare.cuh"
-#include "kernels/topk/order_key.cuh"
+#include "kernels/topk/sm90_windows/exchange.cuh"
 
 namespace ic::cuda::windows {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-__device__ inline void cluster_barrier() {
-  ptx::cluster_arrive();
-  ptx::cluster_wait();
-}
 
 /// In no order. Loads are all under way before the first score is looked at: nothing else hides how far memory is.
 template <class S, class Body>
@@ -128,7 +124,7 @@ __device__ __noinline__ void list_window(const float *scores, Span part, uint32_
           const bool tie = inside && window.ties && score[i] == low;
           const bool listed = inside && score[i] >= low && !above && !tie;
           const TileBits of_all = {__brev(__ballot_sync(kWarp, above)), __brev(__ballot_sync(kWarp, listed)),
-                                  __brev(__ballot_sync(kWarp, tie))};
+                                   __brev(__ballot_sync(kWarp, tie))};
           if (lane_id() == first + i) bits = of_all;
         }
       }

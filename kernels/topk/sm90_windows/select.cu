@@ -21,6 +21,7 @@
 #include "kernels/topk/launch.h"
 #include "kernels/topk/sm90_launch.h"
 #include "kernels/topk/sm90_windows/compare.cuh"
+#include "kernels/topk/sm90_windows/exchange.cuh"
 #include "kernels/topk/sm90_windows/line.cuh"
 #include "kernels/topk/sm90_windows/narrow.cuh"
 #include "kernels/topk/sm90_windows/slot.cuh"
@@ -34,50 +35,27 @@ using sm90::SelectVariant;
 
 /// threads, groups of a thread's sample, list, columns, cluster, blocks per processor, bins
 using Small = SelectShape<256, 1, 2280, 9216, 1, 4, 1024>;
-using Medium = SelectShape<512, 1, 3072, 49152, 1, 2, 2048>;
+using Medium = SelectShape<256, 2, 2560, 49152, 1, 3, 1024>;
 using OneBlock = SelectShape<512, 2, 6144, 263168, 1, 1, 2048>;
 using TwoBlocks = SelectShape<512, 2, 6144, 132096, 2, 1, 2048>;
 using ThreeBlocks = SelectShape<512, 2, 6144, 90112, 3, 1, 2048>;
 using FourBlocks = SelectShape<512, 2, 6144, 66560, 4, 1, 2048>;
 using EightBlocks = SelectShape<512, 2, 6144, 33792, 8, 1, 2048>;
 
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-/// What all blocks of a row counted, and those in front of this one.
-struct Counts {
-  int32_t above;
-  int32_t listed;
-  int32_t ties;
-  int32_t above_in_front;
-  int32_t ties_in_front;
-};
-
-/// One barrier of the block or the cluster at least.
+/// A part has a multiple of 32 columns more than its share at most, and up to three in front of the first.
 template <class S>
-__device__ inline Counts exchange_counts(int32_t rank) {
-  BlockWords &words = block_words<S>();
-  __syncthreads();
-  if constexpr (S::kCluster == 1) {
-    return {static_cast<int32_t>(words.num_above), static_cast<int32_t>(words.num_listed),
-            static_cast<int32_t>(words.num_ties), 0, 0};
-  } else {
-    if (threadIdx.x < S::kCluster) {
-      ptx::shared_store_pair<true>(ptx::cluster_address(shared_address(&words.of_block[rank]), threadIdx.x),
-                                   words.num_above, words.num_listed);
-      ptx::shared_store_pair<true>(ptx::cluster_address(shared_address(&words.ties_of_block[rank]), threadIdx.x),
-                                   words.num_ties, 0);
-    }
-    cluster_barrier();
-    uint2 mine = make_uint2(0, 0);
-    uint32_t ties = 0;
-    if (lane_id() < S::kCluster) {
-      mine = words.of_block[lane_id()];
-      ties = words.ties_of_block[lane_id()].x;
-    }
-    const auto sum = [](uint32_t value) { return static_cast<int32_t>(__reduce_add_sync(kWarp, value)); };
-    return {sum(mine.x), sum(mine.y), sum(ties), sum(lane_id() < rank ? mine.x : 0), sum(lane_id() < rank ? ties : 0)};
-  }
+constexpr bool holds(int64_t max_end) {
+  return (max_end + 3 + 32 * S::kCluster) / S::kCluster <= S::kColumns;
 }
+static_assert(holds<OneBlock>(sm90::kMostColumns) && holds<TwoBlocks>(sm90::kMostColumns) &&
+              holds<ThreeBlocks>(sm90::kMostColumns) && holds<FourBlocks>(sm90::kMostColumns) &&
+              holds<EightBlocks>(sm90::kMostColumns));
+
+// A processor that gives up to 196 KB to blocks (and 1 KB more for each) keeps 60 KB as first level cache, else 28:
+// with a list of 3072 entries 32K columns took 225 us instead of 201.
+static_assert(Medium::kBlocksPerProcessor * (Medium::kBytes + 1024) <= 196 << 10);
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 /// Whether the counts place the k-th in the window, or there are fewer keys than k, and the list is complete.
 __device__ inline bool is_found(const Window &window, const Counts &counts, int32_t k, int32_t capacity) {
@@ -122,32 +100,6 @@ __device__ __noinline__ Found look_again(const float *scores, Span span, Span pa
   }
 }
 
-/// The other blocks' entries behind the own ones. The row's list fits.
-template <class S>
-__device__ inline void gather_lists(int32_t rank) {
-  BlockWords &words = block_words<S>();
-  uint2 *list = candidates<S>();
-  const auto own = static_cast<int32_t>(words.num_listed);
-  const int32_t theirs =
-      lane_id() < S::kCluster && lane_id() != rank ? static_cast<int32_t>(words.of_block[lane_id()].y) : 0;
-  const int32_t inclusive = warp_inclusive_sum(theirs);
-  const int32_t start = inclusive - theirs;
-  const int32_t others = __shfl_sync(kWarp, inclusive, S::kCluster - 1);
-#pragma unroll 4
-  for (int32_t i = static_cast<int32_t>(threadIdx.x); i - lane_id() < others; i += S::kThreads) {
-    int of = 0;  // the last block that starts at or before the entry
-#pragma unroll
-    for (int step = S::kCluster > 4 ? 4 : S::kCluster > 2 ? 2 : 1; step > 0; step /= 2) {
-      if (__shfl_sync(kWarp, start, of + step) <= i) of += step;
-    }
-    const int32_t offset = i - __shfl_sync(kWarp, start, of);
-    if (i < others) {
-      list[own + i] = ptx::cluster_load_pair(ptx::cluster_address(shared_address(list), static_cast<uint32_t>(of)) +
-                                             8 * static_cast<uint32_t>(offset));
-    }
-  }
-}
-
 template <class S>
 __device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) {
   BlockWords &words = block_words<S>();
@@ -168,6 +120,11 @@ __device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) 
   if constexpr (S::kCluster > 1) ptx::cluster_arrive();
   Slot<S> slot;
   if (lane_id() == 0) slot.init();
+  uint32_t pushes = 0;
+  if (S::kCluster > 1 && tid == 0) {
+    ptx::mbarrier_init(shared_address(&words.gathered), 1);
+    ptx::mbarrier_init_fence();
+  }
   for (int i = tid; i < S::kBins; i += S::kThreads) bins<S>()[i] = 0;
   __syncthreads();
   Sample<S> sample;
@@ -242,20 +199,19 @@ __device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) 
       window = found.window;
       counts = found.counts;
     }
-    load_sample(row_of(item + item_step), next);
-
     const int32_t from_list = min(k - counts.above, counts.listed);
     const int32_t from_ties = min(k - counts.above - from_list, counts.ties);
     const int32_t ties_in_front = min(from_ties, counts.ties_in_front);
     int32_t start = counts.above_in_front + ties_in_front;
     if constexpr (S::kCluster > 1) {
-      if (from_list > 0) gather_lists<S>(rank);
+      if (from_list > 0) gather_lists<S>(rank, pushes);
       ptx::cluster_arrive();  // matched when the list may be overwritten
       __syncthreads();
     }
     if (from_list > 0) {
       Line line = {0, 0xffffffffu};  // everything is above
       if (from_list < counts.listed) line = find_line<S>(counts.listed, from_list, window, span);
+      load_sample(row_of(item + item_step), next);
       int32_t in_front = 0;
 #pragma unroll 4
       for (int32_t i = tid; i < counts.listed; i += S::kThreads) {
@@ -274,6 +230,8 @@ __device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) 
       }
       __syncthreads();
       start += static_cast<int32_t>(words.chosen_in_front);
+    } else {
+      load_sample(row_of(item + item_step), next);
     }
     write_chosen<S>(p, bulk_output, row, part, tie_bits<S>(window, span), from_ties - ties_in_front, start, rank,
                     counts.above + from_list + from_ties);
@@ -299,9 +257,7 @@ cudaError_t load() {
 
 template <class S>
 bool fits(const SelectRowsParams &p, const LaunchLimits &limits) {
-  // A part has a multiple of 32 columns more than its share at most, and up to three in front of the first.
-  const int64_t columns = (int64_t{p.rows.max_key_end} + 3 + 32 * S::kCluster) / S::kCluster;
-  return columns <= S::kColumns && sm90::can_select<S>(p, limits);
+  return holds<S>(p.rows.max_key_end) && sm90::can_select<S>(p, limits);
 }
 
 template <class S>

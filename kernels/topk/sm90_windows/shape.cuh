@@ -23,6 +23,7 @@ constexpr int32_t kTileColumns = 1024;  // of a warp; 32 in a row of each thread
 /// Words that the warps of a block leave for each other.
 struct BlockWords {
   uint64_t landed[32];  // mbarriers of the warps' slots
+  uint64_t gathered;    // and of the other blocks' lists
   uint32_t of_warp[32];
   uint32_t of_warp_too[32];
   uint32_t chosen_of_warp[32];

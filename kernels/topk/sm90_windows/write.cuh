@@ -5,8 +5,8 @@
 
 #include "kernels/ptx/bulk_copy.cuh"
 #include "kernels/topk/launch.h"
-#include "kernels/topk/sm90_windows/shape.cuh"
 #include "kernels/topk/order_key.cuh"
+#include "kernels/topk/sm90_windows/shape.cuh"
 
 namespace ic::cuda::windows {
 
@@ -61,21 +61,36 @@ __device__ inline void write_chosen(const SelectRowsParams &p, bool bulk_output,
       if (out_scores != nullptr) out_scores[place] = score_of_key(order_key(scores[column], false));
     }
   };
-  for (int32_t t = first; t < last; ++t) {
-    uint32_t word = bits[32 * t + lane_id()];
-    const int32_t own = __popc(word);
-    const int32_t inclusive = warp_inclusive_sum(own);
-    int32_t place = start + inclusive - own;
-    start += __shfl_sync(kWarp, inclusive, 31);
-    const int32_t column = part.base + kTileColumns * t;
-    for (uint32_t full = __ballot_sync(kWarp, own > kMostAlone); full != 0; full &= full - 1) {
-      const int lane = __ffs(static_cast<int>(full)) - 1;
-      const uint32_t other = __shfl_sync(kWarp, word, lane);
-      const int32_t at = __shfl_sync(kWarp, place, lane) + bits_in_front(other, lane_id());
-      if (has_bit(other, lane_id())) put(at, column + 32 * lane + lane_id());
+  // Several tiles at once, because a sum over the lanes is a chain of latencies; two sums in a word.
+  constexpr int kTiles = S::kColumns > 4 * S::kTile ? 4 : S::kColumns > 2 * S::kTile ? 2 : 1;
+  for (int32_t t = first; t < last; t += kTiles) {
+    uint32_t word[kTiles];
+    int32_t place[kTiles];
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) word[i] = t + i < last ? bits[32 * (t + i) + lane_id()] : 0;
+#pragma unroll
+    for (int i = 0; i < kTiles; i += 2) {
+      const int32_t own = __popc(word[i]) | (i + 1 < kTiles ? __popc(word[i + 1]) << 16 : 0);
+      const int32_t inclusive = warp_inclusive_sum(own);
+      const int32_t all = __shfl_sync(kWarp, inclusive, 31);
+      place[i] = start + ((inclusive - own) & 0xffff);
+      start += all & 0xffff;
+      if (i + 1 < kTiles) place[i + 1] = start + ((inclusive - own) >> 16);
+      start += all >> 16;
     }
-    if (own > kMostAlone) word = 0;
-    while (word != 0) put(place++, column + 32 * lane_id() + take_first_bit(&word));
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) {
+      const int32_t column = part.base + kTileColumns * (t + i);
+      const bool many = __popc(word[i]) > kMostAlone;
+      for (uint32_t full = __ballot_sync(kWarp, many); full != 0; full &= full - 1) {
+        const int lane = __ffs(static_cast<int>(full)) - 1;
+        const uint32_t other = __shfl_sync(kWarp, word[i], lane);
+        const int32_t at = __shfl_sync(kWarp, place[i], lane) + bits_in_front(other, lane_id());
+        if (has_bit(other, lane_id())) put(at, column + 32 * lane + lane_id());
+      }
+      if (many) word[i] = 0;
+      while (word[i] != 0) put(place[i]++, column + 32 * lane_id() + take_first_bit(&word[i]));
+    }
   }
   if constexpr (S::kCluster == 1) {
     for (int32_t i = count + tid; i < out.k_padded; i += S::kThreads) ranked<S>()[i] = -1;
