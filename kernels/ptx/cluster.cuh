@@ -38,14 +38,11 @@ __device__ inline uint2 cluster_load_pair(uint32_t address) {
   return value;
 }
 
-/// Stores and counters, in the own block (kRemote = false: its plain shared address) or in another.
-template <bool kRemote>
-__device__ inline void shared_store_pair(uint32_t address, uint32_t x, uint32_t y) {
-  if constexpr (kRemote) {
-    asm volatile("st.shared::cluster.v2.u32 [%0], {%1, %2};" ::"r"(address), "r"(x), "r"(y) : "memory");
-  } else {
-    asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(address), "r"(x), "r"(y) : "memory");
-  }
+__device__ inline void cluster_store(uint32_t address, uint32_t value) {
+  asm volatile("st.shared::cluster.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
+}
+__device__ inline void cluster_store_pair(uint32_t address, uint2 value) {
+  asm volatile("st.shared::cluster.v2.u32 [%0], {%1, %2};" ::"r"(address), "r"(value.x), "r"(value.y) : "memory");
 }
 
 /// Eight bytes to a block of the cluster; they complete on an mbarrier of that block.
@@ -53,21 +50,6 @@ __device__ inline void cluster_store_async(uint32_t address, uint2 value, uint32
   asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.b32 [%0], {%1, %2}, [%3];" ::"r"(address),
                "r"(value.x), "r"(value.y), "r"(barrier)
                : "memory");
-}
-
-/// Written out because the compiler surrounds atomicAdd with a vote of the warp.
-template <bool kRemote>
-__device__ inline uint32_t shared_fetch_add(uint32_t address, uint32_t value) {
-  uint32_t old;
-  if constexpr (kRemote) {
-    asm volatile("atom.relaxed.cluster.shared::cluster.add.u32 %0, [%1], %2;"
-                 : "=r"(old)
-                 : "r"(address), "r"(value)
-                 : "memory");
-  } else {
-    asm volatile("atom.relaxed.cta.shared.add.u32 %0, [%1], %2;" : "=r"(old) : "r"(address), "r"(value) : "memory");
-  }
-  return old;
 }
 
 }  // namespace ic::cuda::ptx

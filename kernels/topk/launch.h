@@ -32,8 +32,9 @@ cudaError_t launch_select(const SelectRowsParams &params, const LaunchLimits &li
 cudaError_t load_select_portable();
 cudaError_t launch_select_portable(const SelectRowsParams &params, const LaunchLimits &limits, cudaStream_t stream);
 
-/// Hopper; without workspace. cudaErrorNotSupported where a variant does not fit: k above 2048, order by score, scores
-/// not on 16 bytes, rows longer than a variant's (9K to 270K columns).
+/// Hopper, where its code is loaded; without workspace. cudaErrorNotSupported where a variant does not fit: k above
+/// 2048, order by score, scores not on 16 bytes, rows longer than a variant's (9K to 270K columns), fewer blocks
+/// allowed than a cluster has.
 cudaError_t load_select_sm90();
 bool select_sm90_fits(const SelectRowsParams &params, const LaunchLimits &limits, sm90::SelectVariant variant);
 cudaError_t launch_select_sm90(const SelectRowsParams &params, const LaunchLimits &limits, sm90::SelectVariant variant,

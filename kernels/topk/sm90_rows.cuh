@@ -20,7 +20,7 @@ struct Span {
   int32_t begin;
   int32_t end;
   __device__ int32_t count() const { return end - begin; }
-  __device__ int32_t num_words() const { return (end - base + 31) / 32; }  // of bits; nothing: 0 or less
+  __device__ int32_t num_words() const { return (end - base + 31) / 32; }  // of bits
 };
 
 /// A row's range as the caller gave it: loaded at least a row ahead, because nothing hides such a load once copies are

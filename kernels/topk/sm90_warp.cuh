@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "kernels/ptx/cluster.cuh"
-#include "kernels/ptx/shared_address.cuh"
+#include "kernels/ptx/shared.cuh"
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -37,7 +37,7 @@ __device__ inline Places take_places(uint32_t *counter, int32_t own) {
   const int32_t inclusive = warp_inclusive_sum(own);
   uint32_t begin = 0;
   if (threadIdx.x % 32 == 31) {
-    begin = ptx::shared_fetch_add<false>(ptx::shared_address(counter), static_cast<uint32_t>(inclusive));
+    begin = ptx::shared_fetch_add(ptx::shared_address(counter), static_cast<uint32_t>(inclusive));
   }
   const auto count = static_cast<uint32_t>(__shfl_sync(kWarp, inclusive, 31));
   begin = __shfl_sync(kWarp, begin, 31);

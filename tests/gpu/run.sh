@@ -35,7 +35,8 @@ reduced='--gtest_filter=-*Long*:*AllocateNothing*'
 selected='--gtest_filter=Shapes/SelectSm90.*-*Long*'
 # racecheck slows the use of shared memory a thousandfold: each kernel once, at small sizes.
 raced='--gtest_filter=RandomSmall.*:Shapes/SelectSm90.RangesOutside*:Shapes/SelectSm90.RowsOfOne*/SmallRows'
-raced+=':Shapes/SelectSm90.RowsOfOne*/FourWindows:Shapes/SelectSm90.RowsOfOne*/ListedRows:Merge.KeysInSeveralParts:Prepare.TiesRoundToEven:Prepare.SpecialValues'
+raced+=':Shapes/SelectSm90.RowsOfOne*/FourWindows:Shapes/SelectSm90.RowsOfOne*/ListedRows'
+raced+=':Merge.KeysInSeveralParts:Prepare.TiesRoundToEven:Prepare.SpecialValues'
 raced+=':IndexSets.StampsAndTheirCheck:IndexSets.ReplayedImportChecksWhatItFinds:CudaApi.*:CheckValues.*'
 raced+=':Attend.RowsWithoutKeysAreZero:Attend.LengthsMayBeNull:Attend.OneKeyIsCopied:AttentionMass.LengthsMayBeNull'
 

@@ -233,6 +233,32 @@ TEST_P(SelectSm90, RowsOfOneBlockOneAfterAnother) {
   compare(m, {.k = 700}, GetParam().cluster);
 }
 
+/// Lists of a cluster are stored into the other blocks if they are short, and fetched if not: one after another.
+TEST_P(SelectSm90, ListsShortAndLongInTurns) {
+  const int32_t columns = std::min(80000, GetParam().longest);
+  Matrix m = make_rows(GetParam(), Kind::kGaussian, 7, columns, run_seed());
+  Draw draw(run_seed());
+  const auto row = [&](size_t r) { return m.scores.data() + static_cast<int64_t>(r) * m.stride; };
+  for (const size_t r : {size_t{1}, size_t{3}}) fill_row(Kind::kIncreasing, row(r), columns, &draw);
+  fill_row(Kind::kDecreasing, row(4), columns, &draw);
+  compare(m, {.k = 2048}, GetParam().cluster);
+}
+
+/// Fewer than k keys, and more than the list holds beside the bits of ties.
+TEST_P(SelectSm90, FewerKeysThanK) {
+  const int32_t columns = std::min(49000, GetParam().longest);
+  Matrix m = make_rows(GetParam(), Kind::kAllNan, 4, columns, run_seed());
+  Draw draw(run_seed());
+  for (int32_t r = 0; r < m.rows; ++r) {
+    float *row = m.scores.data() + r * m.stride;
+    for (int32_t i = 0; i < 500 * (r + 1); ++i) row[draw.bits() % static_cast<uint32_t>(columns)] = draw.uniform();
+    int32_t sampled = 0;
+    for_each_sampled(GetParam(), 0, columns, [&](int32_t column) { sampled = column; });
+    row[sampled] = -1e6f;
+  }
+  compare(m, {.k = 2048});
+}
+
 /// The sample sees zeros of both signs only; there are fewer than k of them, and what follows is next to -0.
 TEST_P(SelectSm90, ZerosBesideTheSmallestNegatives) {
   constexpr int32_t kColumns = 9001;

@@ -32,7 +32,7 @@
 #include "kernels/ptx/async_copy.cuh"
 #include "kernels/ptx/bf16.cuh"
 #include "kernels/ptx/mma.cuh"
-#include "kernels/ptx/shared_address.cuh"
+#include "kernels/ptx/shared.cuh"
 #include "kernels/ptx/thread_index.cuh"
 #include "kernels/views/rows.cuh"
 

@@ -11,7 +11,7 @@
 
 #include "kernels/indexer/sm90/plan.cuh"
 #include "kernels/ptx/mbarrier.cuh"
-#include "kernels/ptx/shared_address.cuh"
+#include "kernels/ptx/shared.cuh"
 
 namespace ic::cuda::sm90 {
 

@@ -28,7 +28,7 @@
 #include "kernels/ptx/async_copy.cuh"
 #include "kernels/ptx/e4m3.cuh"
 #include "kernels/ptx/mma.cuh"
-#include "kernels/ptx/shared_address.cuh"
+#include "kernels/ptx/shared.cuh"
 #include "kernels/views/pool.cuh"
 #include "kernels/views/rows.cuh"
 

@@ -72,7 +72,7 @@ __device__ inline bool append(uint32_t mask, const float *tile, int32_t first_co
     float score = tile[i];
     if constexpr (kAny) score = without_nan(score);
     const uint32_t key = key_of(score);
-    ptx::shared_store_pair<false>(place, key, static_cast<uint32_t>(first_column + i));
+    ptx::shared_store_pair(place, make_uint2(key, static_cast<uint32_t>(first_column + i)));
     place += 8;
   }
   return false;

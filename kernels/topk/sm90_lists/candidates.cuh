@@ -2,8 +2,8 @@
 // The candidates of a row in shared memory, in no order: (key, position) pairs; how the k-th of them is found and how
 // the list is cut down to the k best. Functions are called by all threads of a block.
 //
-// Loops over the list are rolled on purpose: each runs once per row, and straight-line code would miss the instruction
-// cache.
+// Loops are rolled on purpose: each runs once per row, and straight-line code would miss the instruction cache. Those
+// of keep_best() are not, so that its entries are in registers.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -12,7 +12,7 @@
 
 #include "kernels/policy/sm90.h"
 #include "kernels/ptx/cluster.cuh"
-#include "kernels/ptx/shared_address.cuh"
+#include "kernels/ptx/shared.cuh"
 #include "kernels/ptx/thread_index.cuh"
 #include "kernels/topk/sm90_line.cuh"
 #include "kernels/topk/sm90_warp.cuh"
@@ -179,7 +179,7 @@ __device__ inline Line find_line(int32_t count, int32_t k, int32_t begin, int32_
         const uint2 entry = list[i];
         const uint32_t value = ties ? ~entry.y : entry.x;
         if (value - edge <= top - edge && (!ties || entry.x == tie_key)) {
-          words.few[ptx::shared_fetch_add<false>(shared_address(&words.num_few), 1)] = entry;
+          words.few[ptx::shared_fetch_add(shared_address(&words.num_few), 1)] = entry;
         }
       }
       __syncthreads();

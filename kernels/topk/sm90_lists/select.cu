@@ -155,12 +155,13 @@ __device__ __noinline__ void list_again(const SelectRowsParams &p, int32_t turn,
   const float *scores = p.scores + row_of(p, turn) * p.score_stride;
   const int32_t k = p.out.k;
   __syncthreads();
-  clear_bins();
   uint32_t start = 0;
   if (guess) {
     Sample sample;
     sample.load(scores, row);
     start = find_start(sample, row, k, kWideMargin, 0).key;
+  } else {
+    clear_bins();
   }
   float bound = start > kMinusInfinityKey ? score_of_key(start) : -INFINITY;
 #pragma unroll 1
@@ -366,7 +367,6 @@ __device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) 
     set_span(tid, range.span(p.rows));
   }
   if (tid == 0) words.last_key = 0;
-  clear_bins();
   __syncthreads();
   Sample sample;
   const auto load_sample = [&](int32_t turn) {

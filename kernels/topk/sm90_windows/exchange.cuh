@@ -34,17 +34,16 @@ __device__ inline Counts exchange_counts(int32_t rank) {
             static_cast<int32_t>(words.num_ties), 0, 0};
   } else {
     if (threadIdx.x < S::kCluster) {
-      ptx::shared_store_pair<true>(ptx::cluster_address(shared_address(&words.of_block[rank]), threadIdx.x),
-                                   words.num_above, words.num_listed);
-      ptx::shared_store_pair<true>(ptx::cluster_address(shared_address(&words.ties_of_block[rank]), threadIdx.x),
-                                   words.num_ties, 0);
+      ptx::cluster_store_pair(ptx::cluster_address(shared_address(&words.of_block[rank]), threadIdx.x),
+                              make_uint2(words.num_above, words.num_listed));
+      ptx::cluster_store(ptx::cluster_address(shared_address(&words.ties_of_block[rank]), threadIdx.x), words.num_ties);
     }
     cluster_barrier();
     uint2 mine = make_uint2(0, 0);
     uint32_t ties = 0;
     if (lane_id() < S::kCluster) {
       mine = words.of_block[lane_id()];
-      ties = words.ties_of_block[lane_id()].x;
+      ties = words.ties_of_block[lane_id()];
     }
     const auto sum = [](uint32_t value) { return static_cast<int32_t>(__reduce_add_sync(kWarp, value)); };
     return {sum(mine.x), sum(mine.y), sum(ties), sum(lane_id() < rank ? mine.x : 0), sum(lane_id() < rank ? ties : 0)};
@@ -79,8 +78,7 @@ __device__ inline void gather_lists(int32_t rank, uint32_t &pushes) {
       }
     }
     __syncwarp();
-    ptx::mbarrier_wait(barrier, pushes++ % 2);
-    __syncwarp();
+    ptx::mbarrier_wait_cluster(barrier, pushes++ % 2);
   } else {
     constexpr int kLoads = 4;  // under way
     int32_t place = own;
@@ -104,6 +102,7 @@ __device__ inline void gather_lists(int32_t rank, uint32_t &pushes) {
       place += theirs;
     }
   }
+  __syncwarp();
 }
 
 #endif

@@ -67,7 +67,7 @@ __device__ inline Line find_line(int32_t count, int32_t wanted, const Window &wi
         const uint2 entry = list[i];
         const uint32_t value = ties ? ~entry.y : entry.x;
         if (value - edge <= top - edge && (!ties || entry.x == tie_key)) {
-          words.few[ptx::shared_fetch_add<false>(shared_address(&words.num_few), 1)] = entry;
+          words.few[ptx::shared_fetch_add(shared_address(&words.num_few), 1)] = entry;
         }
       }
       __syncthreads();

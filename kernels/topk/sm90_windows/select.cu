@@ -82,7 +82,7 @@ __device__ __noinline__ Found look_again(const float *scores, Span span, Span pa
       if (is_found(window, counts, k, list_capacity<S>(window, span))) return now;
       if (counts.above > k) {
         window = window.above(next_to);
-      } else if (counts.above + counts.listed + counts.ties < k) {
+      } else if (counts.above + counts.listed + counts.ties < k && !window.has_bottom()) {
         window = window.below(next_to);
       } else {
         narrow = true;  // the list is too short

@@ -8,7 +8,7 @@
 
 #include "core/params.h"
 #include "kernels/policy/sm90.h"
-#include "kernels/ptx/shared_address.cuh"
+#include "kernels/ptx/shared.cuh"
 #include "kernels/topk/order_key.cuh"
 #include "kernels/topk/sm90_line.cuh"
 #include "kernels/topk/sm90_rows.cuh"
@@ -34,7 +34,7 @@ struct BlockWords {
   uint32_t num_few;
   uint32_t chosen_in_front;  // in the parts of blocks in front of this one
   uint2 of_block[8];         // (above, listed) of the cluster's blocks
-  uint2 ties_of_block[8];    // (ties, 0)
+  uint32_t ties_of_block[8];
   uint2 few[kMostFew];
 };
 

@@ -13,7 +13,7 @@ namespace ic::cuda::windows {
 template <class S>
 using Sample = sm90::Sample<S::kThreads, S::kSampleGroups>;
 
-/// Bins over the sample's scores, then, where scores crowd, over keys. Four barriers as a rule, no more than 16.
+/// Bins over the sample's scores, then, where scores crowd, over keys. Four barriers as a rule, no more than 21.
 template <class S>
 __device__ inline Window find_window(const Sample<S> &sample, int32_t columns, int32_t k) {
   const auto for_each_score = [&](auto &&body) {  // above -inf
