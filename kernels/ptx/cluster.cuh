@@ -20,6 +20,11 @@ __device__ inline uint32_t cluster_rank() {
 __device__ inline void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
 __device__ inline void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 
+/// The same without a release.
+__device__ inline void cluster_arrive_relaxed() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
+
 /// The address of the same variable in the block of this rank.
 __device__ inline uint32_t cluster_address(uint32_t shared_address, uint32_t rank) {
   uint32_t address;
@@ -38,18 +43,17 @@ __device__ inline uint2 cluster_load_pair(uint32_t address) {
   return value;
 }
 
-__device__ inline void cluster_store(uint32_t address, uint32_t value) {
-  asm volatile("st.shared::cluster.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
-}
-__device__ inline void cluster_store_pair(uint32_t address, uint2 value) {
-  asm volatile("st.shared::cluster.v2.u32 [%0], {%1, %2};" ::"r"(address), "r"(value.x), "r"(value.y) : "memory");
-}
-
-/// Eight bytes to a block of the cluster; they complete on an mbarrier of that block.
+/// Eight or sixteen bytes to a block of the cluster; they complete on an mbarrier of that block.
 __device__ inline void cluster_store_async(uint32_t address, uint2 value, uint32_t barrier) {
   asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.b32 [%0], {%1, %2}, [%3];" ::"r"(address),
                "r"(value.x), "r"(value.y), "r"(barrier)
                : "memory");
+}
+__device__ inline void cluster_store_async(uint32_t address, uint4 value, uint32_t barrier) {
+  asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(address),
+      "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w), "r"(barrier)
+      : "memory");
 }
 
 }  // namespace ic::cuda::ptx

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 
-#include "kernels/ptx/cluster.cuh"
 #include "kernels/ptx/shared.cuh"
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -34,14 +33,12 @@ struct Places {
 
 /// Takes `own` places for each lane. The list's counter goes on whether or not they fit.
 __device__ inline Places take_places(uint32_t *counter, int32_t own) {
-  const int32_t inclusive = warp_inclusive_sum(own);
+  const auto count = static_cast<uint32_t>(__reduce_add_sync(kWarp, own));  // so that nothing waits for the sum
   uint32_t begin = 0;
-  if (threadIdx.x % 32 == 31) {
-    begin = ptx::shared_fetch_add(ptx::shared_address(counter), static_cast<uint32_t>(inclusive));
-  }
-  const auto count = static_cast<uint32_t>(__shfl_sync(kWarp, inclusive, 31));
-  begin = __shfl_sync(kWarp, begin, 31);
-  return {begin, count, begin + static_cast<uint32_t>(inclusive - own)};
+  if (threadIdx.x % 32 == 0) begin = ptx::shared_fetch_add(ptx::shared_address(counter), count);
+  const auto before = static_cast<uint32_t>(warp_inclusive_sum(own) - own);
+  begin = __shfl_sync(kWarp, begin, 0);
+  return {begin, count, begin + before};
 }
 
 }  // namespace ic::cuda::sm90

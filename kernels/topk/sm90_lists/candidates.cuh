@@ -11,7 +11,6 @@
 #include <cstdint>
 
 #include "kernels/policy/sm90.h"
-#include "kernels/ptx/cluster.cuh"
 #include "kernels/ptx/shared.cuh"
 #include "kernels/ptx/thread_index.cuh"
 #include "kernels/topk/sm90_line.cuh"

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the blocks of a row tell each other: counts and lists. Called by all threads of all of them.
+//
+// What a block sends is stored into the others, each of which waits at barriers of its own: nothing goes there and
+// back, and no block waits for its stores to have arrived.
 #pragma once
 
 #include "kernels/ptx/cluster.cuh"
@@ -21,73 +24,91 @@ struct Counts {
   int32_t listed;
   int32_t ties;
   int32_t above_in_front;
+  int32_t listed_in_front;
   int32_t ties_in_front;
 };
 
-/// One barrier of the block or the cluster at least.
 template <class S>
-__device__ inline Counts exchange_counts(int32_t rank) {
-  BlockWords &words = block_words<S>();
-  __syncthreads();
-  if constexpr (S::kCluster == 1) {
-    return {static_cast<int32_t>(words.num_above), static_cast<int32_t>(words.num_listed),
-            static_cast<int32_t>(words.num_ties), 0, 0};
-  } else {
-    if (threadIdx.x < S::kCluster) {
-      ptx::cluster_store_pair(ptx::cluster_address(shared_address(&words.of_block[rank]), threadIdx.x),
-                              make_uint2(words.num_above, words.num_listed));
-      ptx::cluster_store(ptx::cluster_address(shared_address(&words.ties_of_block[rank]), threadIdx.x), words.num_ties);
-    }
-    cluster_barrier();
-    uint2 mine = make_uint2(0, 0);
-    uint32_t ties = 0;
-    if (lane_id() < S::kCluster) {
-      mine = words.of_block[lane_id()];
-      ties = words.ties_of_block[lane_id()];
-    }
-    const auto sum = [](uint32_t value) { return static_cast<int32_t>(__reduce_add_sync(kWarp, value)); };
-    return {sum(mine.x), sum(mine.y), sum(ties), sum(lane_id() < rank ? mine.x : 0), sum(lane_id() < rank ? ties : 0)};
-  }
-}
+class Exchange {
+ public:
+  explicit __device__ Exchange(int32_t rank) : rank_(rank) {}
 
-/// Behind the own list those of the other blocks; all of them fit. Short lists are stored into the other blocks, so
-/// that nothing waits for the way there and back; long ones are fetched, because many stores of one block would queue.
-/// pushes: how often the first has been done.
-template <class S>
-__device__ inline void gather_lists(int32_t rank, uint32_t &pushes) {
-  BlockWords &words = block_words<S>();
-  uint2 *list = candidates<S>();
-  const int tid = static_cast<int>(threadIdx.x);
-  const uint32_t barrier = shared_address(&words.gathered);
-  const auto count_of = [&](int block) { return static_cast<int32_t>(words.of_block[block].y); };
-  const int32_t own = count_of(rank);
-  const uint32_t count = lane_id() < S::kCluster ? words.of_block[lane_id()].y : 0;
-  if (__reduce_max_sync(kWarp, count) <= S::kThreads) {
-    const auto start = static_cast<int32_t>(__reduce_add_sync(kWarp, lane_id() < rank ? count : 0));
-    const auto all = static_cast<int32_t>(__reduce_add_sync(kWarp, count));
-    if (tid == 0) ptx::mbarrier_arrive_expect(barrier, static_cast<uint32_t>(all - own) * 8);
-    if (tid < own) {
-      const uint2 entry = list[tid];
-#pragma unroll
-      for (int block = 0; block < S::kCluster; ++block) {
-        if (block == rank) continue;
-        const int32_t place = start + tid + (rank < block ? count_of(block) : 0);  // its own list is in front
-        const auto to = static_cast<uint32_t>(block);
-        ptx::cluster_store_async(ptx::cluster_address(shared_address(list + place), to), entry,
-                                 ptx::cluster_address(barrier, to));
+  /// In front of a barrier of the cluster, which may be a relaxed one.
+  __device__ void init() const {
+    if (S::kCluster == 1 || threadIdx.x != 0) return;
+    ptx::mbarrier_init(shared_address(&block_words<S>().counted), 1);
+    ptx::mbarrier_init(shared_address(&block_words<S>().gathered), 1);
+    ptx::mbarrier_init_fence();
+  }
+
+  /// One barrier of the block at least. Between two calls is a barrier of the cluster, behind the use of the first.
+  __device__ Counts counts() {
+    BlockWords &words = block_words<S>();
+    __syncthreads();
+    const auto own = make_uint4(words.num_above, words.num_listed, words.num_ties, 0);
+    if constexpr (S::kCluster == 1) {
+      return {static_cast<int32_t>(own.x), static_cast<int32_t>(own.y), static_cast<int32_t>(own.z), 0, 0, 0};
+    } else {
+      const uint32_t barrier = shared_address(&words.counted);
+      if (threadIdx.x == rank_) {
+        ptx::mbarrier_arrive_expect(barrier, (S::kCluster - 1) * sizeof own);
+      } else if (threadIdx.x < S::kCluster) {
+        ptx::cluster_store_async(ptx::cluster_address(shared_address(&words.of_block[rank_]), threadIdx.x), own,
+                                 ptx::cluster_address(barrier, threadIdx.x));
       }
+      __syncwarp();
+      ptx::mbarrier_wait_cluster(barrier, turn_ % 2);
+      ++turn_;
+      uint4 theirs = own;
+      if (lane_id() != rank_) theirs = lane_id() < S::kCluster ? words.of_block[lane_id()] : make_uint4(0, 0, 0, 0);
+      const bool in_front = lane_id() < rank_;
+      const auto sum = [](uint32_t value) { return static_cast<int32_t>(__reduce_add_sync(kWarp, value)); };
+      return {sum(theirs.x),
+              sum(theirs.y),
+              sum(theirs.z),
+              sum(in_front ? theirs.x : 0),
+              sum(in_front ? theirs.y : 0),
+              sum(in_front ? theirs.z : 0)};
     }
-    __syncwarp();
-    ptx::mbarrier_wait_cluster(barrier, pushes++ % 2);
-  } else {
+  }
+
+  /// Behind the own list those of the blocks in front, then the others; all of them fit. Short lists are stored into
+  /// the other blocks; long ones are fetched, because many stores of one block would queue. True: fetched, so that
+  /// other blocks may still read this one's list.
+  __device__ bool gather_lists(const Counts &counts) {
+    BlockWords &words = block_words<S>();
+    uint2 *list = candidates<S>();
+    const auto count_of = [&](int block) { return static_cast<int32_t>(words.of_block[block].y); };  // not the own
+    const auto own = static_cast<int32_t>(words.num_listed);
+    const int32_t listed = lane_id() < S::kCluster && lane_id() != rank_ ? count_of(lane_id()) : own;
+    if (__reduce_max_sync(kWarp, listed) <= S::kMostPushed) {
+      const uint32_t barrier = shared_address(&words.gathered);
+      if (threadIdx.x == 0) ptx::mbarrier_arrive_expect(barrier, static_cast<uint32_t>(counts.listed - own) * 8);
+      for (auto i = static_cast<int32_t>(threadIdx.x); i < own; i += S::kThreads) {
+        const uint2 entry = list[i];
+#pragma unroll
+        for (int block = 0; block < S::kCluster; ++block) {
+          if (block == rank_) continue;
+          const int32_t place = counts.listed_in_front + i + (rank_ < block ? count_of(block) : 0);
+          const auto to = static_cast<uint32_t>(block);
+          ptx::cluster_store_async(ptx::cluster_address(shared_address(list + place), to), entry,
+                                   ptx::cluster_address(barrier, to));
+        }
+      }
+      __syncwarp();
+      ptx::mbarrier_wait_cluster(barrier, pushes_ % 2);
+      ++pushes_;
+      return false;
+    }
+    cluster_barrier();         // lists are there
     constexpr int kLoads = 4;  // under way
     int32_t place = own;
-    for (int s = 1; s < S::kCluster; ++s) {
-      const int32_t block = (rank + s) % S::kCluster;
+    for (int block = 0; block < S::kCluster; ++block) {
+      if (block == rank_) continue;
       const uint32_t from = ptx::cluster_address(shared_address(list), static_cast<uint32_t>(block));
       const int32_t theirs = count_of(block);
 #pragma unroll 1
-      for (int32_t i = tid; i < theirs; i += kLoads * S::kThreads) {
+      for (auto i = static_cast<int32_t>(threadIdx.x); i < theirs; i += kLoads * S::kThreads) {
         uint2 entries[kLoads];
 #pragma unroll
         for (int e = 0; e < kLoads; ++e) {
@@ -101,9 +122,15 @@ __device__ inline void gather_lists(int32_t rank, uint32_t &pushes) {
       }
       place += theirs;
     }
+    __syncthreads();
+    return true;
   }
-  __syncwarp();
-}
+
+ private:
+  int32_t rank_;
+  uint32_t turn_ = 0;
+  uint32_t pushes_ = 0;
+};
 
 #endif
 

@@ -13,11 +13,29 @@ namespace ic::cuda::windows {
 using sm90::is_above;
 using sm90::Line;
 
+/// Calls body(entry) for entries [first, last) of the list. Several are loaded before the first is looked at.
+template <class S, class Body>
+__device__ inline void for_each_entry(int32_t first, int32_t last, Body &&body) {
+  constexpr int kLoads = 4;
+  const uint2 *list = candidates<S>();
+#pragma unroll 1
+  for (int32_t i = first + static_cast<int32_t>(threadIdx.x); i < last; i += kLoads * S::kThreads) {
+    uint2 entries[kLoads];
+#pragma unroll
+    for (int e = 0; e < kLoads; ++e) {
+      if (i + e * S::kThreads < last) entries[e] = list[i + e * S::kThreads];
+    }
+#pragma unroll
+    for (int e = 0; e < kLoads; ++e) {
+      if (i + e * S::kThreads < last) body(entries[e]);
+    }
+  }
+}
+
 /// The line that exactly `wanted` of the first `count` entries are above, 0 < wanted < count. Keys lie in the window,
 /// positions in the row.
 template <class S>
 __device__ inline Line find_line(int32_t count, int32_t wanted, const Window &window, const Span &row) {
-  const uint2 *list = candidates<S>();
   BlockWords &words = block_words<S>();
   const int tid = static_cast<int>(threadIdx.x);
   uint32_t low = window.low;
@@ -26,12 +44,10 @@ __device__ inline Line find_line(int32_t count, int32_t wanted, const Window &wi
   if (window.has_bottom() || high == kInfinityKey) {  // the keys' own range is smaller
     low = 0xffffffffu;
     high = 0;
-#pragma unroll 4
-    for (int32_t i = tid; i < count; i += S::kThreads) {
-      const uint32_t key = list[i].x;
-      high = max(high, key);
-      low = min(low, key);
-    }
+    for_each_entry<S>(0, count, [&](const uint2 &entry) {
+      high = max(high, entry.x);
+      low = min(low, entry.x);
+    });
     block_range<S>(&low, &high);
   }
   uint32_t tie_key = 0;
@@ -41,18 +57,15 @@ __device__ inline Line find_line(int32_t count, int32_t wanted, const Window &wi
     const uint32_t span = high - low;
     const int shift = bin_shift<S>(span);
     if (!ties) {
-#pragma unroll 4
-      for (int32_t i = tid; i < count; i += S::kThreads) {
-        const uint32_t distance = list[i].x - low;
+      for_each_entry<S>(0, count, [&](const uint2 &entry) {
+        const uint32_t distance = entry.x - low;
         if (distance <= span) atomicAdd(bins<S>() + (distance >> shift), 1u);
-      }
+      });
     } else {
-#pragma unroll 2
-      for (int32_t i = tid; i < count; i += S::kThreads) {
-        const uint2 entry = list[i];
+      for_each_entry<S>(0, count, [&](const uint2 &entry) {
         const uint32_t distance = ~entry.y - low;
         if (entry.x == tie_key && distance <= span) atomicAdd(bins<S>() + (distance >> shift), 1u);
-      }
+      });
     }
     __syncthreads();
     Bin bin[1];
@@ -62,14 +75,12 @@ __device__ inline Line find_line(int32_t count, int32_t wanted, const Window &wi
     const uint32_t top = min(high - edge, (1u << shift) - 1) + edge;
     if (bin[0].count == wanted) return ties ? Line{tie_key, ~edge} : Line{edge, 0xffffffffu};
     if (bin[0].count <= kMostFew) {  // ranked by comparison, in every warp
-#pragma unroll 4
-      for (int32_t i = tid; i < count; i += S::kThreads) {
-        const uint2 entry = list[i];
+      for_each_entry<S>(0, count, [&](const uint2 &entry) {
         const uint32_t value = ties ? ~entry.y : entry.x;
         if (value - edge <= top - edge && (!ties || entry.x == tie_key)) {
           words.few[ptx::shared_fetch_add(shared_address(&words.num_few), 1)] = entry;
         }
-      }
+      });
       __syncthreads();
       return sm90::line_of_few(words.few, bin[0].count, wanted);
     }

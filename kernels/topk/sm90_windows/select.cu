@@ -54,6 +54,7 @@ static_assert(holds<OneBlock>(sm90::kMostColumns) && holds<TwoBlocks>(sm90::kMos
 // A processor that gives up to 196 KB to blocks (and 1 KB more for each) keeps 60 KB as first level cache, else 28:
 // with a list of 3072 entries 32K columns took 225 us instead of 201.
 static_assert(Medium::kBlocksPerProcessor * (Medium::kBytes + 1024) <= 196 << 10);
+static_assert(Small::kBlocksPerProcessor * (Small::kBytes + 1024) <= 228 << 10);  // else fewer run at once
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -63,16 +64,18 @@ __device__ inline bool is_found(const Window &window, const Counts &counts, int3
   return counts.above + counts.listed + counts.ties >= k || window.has_bottom();
 }
 
+template <class S>
 struct Found {
   Window window;
   Counts counts;
+  Exchange<S> exchange;
 };
 
 /// Reads the row again until its k-th is found: with the window next to the first one, then with narrowed ones. Rare,
 /// and a function of its own so that nothing is kept for it elsewhere.
 template <class S>
-__device__ __noinline__ Found look_again(const float *scores, Span span, Span part, int32_t rank, int32_t k,
-                                         bool nan_is_absent, bool was_streamed, Found now) {
+__device__ __noinline__ Found<S> look_again(const float *scores, Span span, Span part, int32_t k, bool nan_is_absent,
+                                            bool was_streamed, Found<S> now) {
   Window &window = now.window;
   Counts &counts = now.counts;
   bool next_to = was_streamed;
@@ -96,7 +99,7 @@ __device__ __noinline__ Found look_again(const float *scores, Span span, Span pa
     }
     next_to = false;
     list_window<S>(scores, part, tie_bits<S>(window, span), list_capacity<S>(window, span), nan_is_absent, window);
-    counts = exchange_counts<S>(rank);
+    counts = now.exchange.counts();
   }
 }
 
@@ -117,21 +120,18 @@ __device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) 
   row_words.load(p.rows, row_of(first_item));
   RowWords next_words;
   next_words.load(p.rows, row_of(first_item + item_step));
-  if constexpr (S::kCluster > 1) ptx::cluster_arrive();
-  Slot<S> slot;
-  if (lane_id() == 0) slot.init();
-  uint32_t pushes = 0;
-  if (S::kCluster > 1 && tid == 0) {
-    ptx::mbarrier_init(shared_address(&words.gathered), 1);
-    ptx::mbarrier_init_fence();
-  }
+  Exchange<S> exchange(rank);
+  exchange.init();
+  if constexpr (S::kCluster > 1) ptx::cluster_arrive_relaxed();
+  Slots<S> slots;
+  if (lane_id() == 0) slots.init();
   for (int i = tid; i < S::kBins; i += S::kThreads) bins<S>()[i] = 0;
   __syncthreads();
   Sample<S> sample;
   const auto ask = [&](int32_t row, const Span &span) {
     if (row < 0 || !is_streamed(p, span)) return;
     const Span part = slice<S>(span, rank);
-    slot.ask(p, row, part, part.base + warp_id() * kTileColumns);
+    slots.ask(p, row, part, part.base + warp_id() * kTileColumns);
   };
   const auto load_sample = [&](int32_t row, const Span &span) {
     if (row >= 0 && is_streamed(p, span)) {
@@ -168,13 +168,18 @@ __device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) 
     Window window = {kMinusInfinityKey, kInfinityKey, false};
     const bool streamed = is_streamed(p, span);
     if (streamed) {
-      window = find_window<S>(sample, span.count(), k);
+      window = find_window<S>(sample, span.count(), k, [&] {
+#pragma unroll
+        for (int i = 1; i < S::kSlots; ++i) {
+          slots.ask(p, row, part, part.base + warp_id() * kTileColumns + i * S::kTile);
+        }
+      });
       const Bounds bounds(window, nan_is_absent);
       const int32_t capacity = list_capacity<S>(window, span);
       int32_t num_above = 0;
       int32_t num_ties = 0;
       for (int32_t column = part.base + warp_id() * kTileColumns; column < part.end; column += S::kTile) {
-        const float *tile = slot.wait(p, row, part, column);
+        const float *tile = slots.wait(p, row, part, column);
         const TileBits bits = compare_tile(tile, bounds, part.begin - column, part.end - column);
         const int32_t word = (column - part.base) / 32 + lane_id();
         column_bits<S>()[word] = bits.above;
@@ -185,7 +190,7 @@ __device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) 
         }
         append<S>(bits.listed, tile, column, capacity);
         __syncwarp();
-        slot.ask(p, row, part, column + S::kTile);
+        slots.ask(p, row, part, column + S::kSlots * S::kTile);
       }
       num_above = __reduce_add_sync(kWarp, num_above);
       num_ties = __reduce_add_sync(kWarp, num_ties);
@@ -193,38 +198,37 @@ __device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) 
       if (lane_id() == 0 && num_ties > 0) atomicAdd(&words.num_ties, static_cast<uint32_t>(num_ties));
     }
     ask(row_of(item + item_step), next);
-    Counts counts = exchange_counts<S>(rank);
+    Counts counts = exchange.counts();
     if (!streamed || !is_found(window, counts, k, list_capacity<S>(window, span))) {
-      const Found found = look_again<S>(scores, span, part, rank, k, nan_is_absent, streamed, {window, counts});
+      const Found<S> found = look_again<S>(scores, span, part, k, nan_is_absent, streamed, {window, counts, exchange});
       window = found.window;
       counts = found.counts;
+      exchange = found.exchange;
     }
+
     const int32_t from_list = min(k - counts.above, counts.listed);
     const int32_t from_ties = min(k - counts.above - from_list, counts.ties);
     const int32_t ties_in_front = min(from_ties, counts.ties_in_front);
     int32_t start = counts.above_in_front + ties_in_front;
+    bool in_use = false;  // other blocks read this one's memory, or will write there for the next row
     if constexpr (S::kCluster > 1) {
-      if (from_list > 0) gather_lists<S>(rank, pushes);
-      ptx::cluster_arrive();  // matched when the list may be overwritten
-      __syncthreads();
+      in_use = item + item_step < p.rows.count;
+      if (from_list > 0 && exchange.gather_lists(counts)) in_use = true;
+      if (in_use) ptx::cluster_arrive();
     }
     if (from_list > 0) {
       Line line = {0, 0xffffffffu};  // everything is above
       if (from_list < counts.listed) line = find_line<S>(counts.listed, from_list, window, span);
       load_sample(row_of(item + item_step), next);
-      int32_t in_front = 0;
-#pragma unroll 4
-      for (int32_t i = tid; i < counts.listed; i += S::kThreads) {
-        const uint2 entry = candidates<S>()[i];
-        if (!is_above(entry, line)) continue;
-        const int32_t at = static_cast<int32_t>(entry.y) - part.base;
-        if (S::kCluster == 1 || (at >= 0 && static_cast<int32_t>(entry.y) < part.end)) {
-          atomicOr(column_bits<S>() + at / 32, 0x80000000u >> (at % 32));
-        } else if (at < 0) {
-          ++in_front;
-        }
-      }
+      const int32_t own = S::kCluster > 1 ? static_cast<int32_t>(words.num_listed) : counts.listed;
+      for_each_entry<S>(0, own, [&](const uint2 &entry) {
+        const uint32_t at = entry.y - static_cast<uint32_t>(part.base);
+        if (is_above(entry, line)) atomicOr(column_bits<S>() + at / 32, 0x80000000u >> (at % 32));
+      });
       if constexpr (S::kCluster > 1) {
+        int32_t in_front = 0;
+        for_each_entry<S>(own, own + counts.listed_in_front,
+                          [&](const uint2 &entry) { in_front += is_above(entry, line) ? 1 : 0; });
         in_front = __reduce_add_sync(kWarp, in_front);
         if (lane_id() == 0 && in_front > 0) atomicAdd(&words.chosen_in_front, static_cast<uint32_t>(in_front));
       }
@@ -235,7 +239,7 @@ __device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) 
     }
     write_chosen<S>(p, bulk_output, row, part, tie_bits<S>(window, span), from_ties - ties_in_front, start, rank,
                     counts.above + from_list + from_ties);
-    if constexpr (S::kCluster > 1) ptx::cluster_wait();
+    if (in_use) ptx::cluster_wait();
   }
   if (tid == 0) ptx::bulk_stores_done();
 }

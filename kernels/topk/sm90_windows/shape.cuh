@@ -23,7 +23,8 @@ constexpr int32_t kTileColumns = 1024;  // of a warp; 32 in a row of each thread
 /// Words that the warps of a block leave for each other.
 struct BlockWords {
   uint64_t landed[32];  // mbarriers of the warps' slots
-  uint64_t gathered;    // and of the other blocks' lists
+  uint64_t counted;     // of the other blocks' counts
+  uint64_t gathered;    // and of their lists
   uint32_t of_warp[32];
   uint32_t of_warp_too[32];
   uint32_t chosen_of_warp[32];
@@ -33,8 +34,7 @@ struct BlockWords {
   uint32_t num_ties;    // scores of its lowest key, where these stay out of the list
   uint32_t num_few;
   uint32_t chosen_in_front;  // in the parts of blocks in front of this one
-  uint2 of_block[8];         // (above, listed) of the cluster's blocks
-  uint32_t ties_of_block[8];
+  uint4 of_block[8];         // (above, listed, ties) of the cluster's other blocks
   uint2 few[kMostFew];
 };
 
@@ -51,6 +51,8 @@ struct SelectShape {
   static constexpr int kThreads = kThreads_;
   static constexpr int kWarps = kThreads / 32;
   static constexpr int kTile = kWarps * kTileColumns;  // of the block
+  /// Tiles of a warp on their way. More of them are asked for while the window is looked for: where parts are long.
+  static constexpr int kSlots = kBlocksPerProcessor_ == 1 && kCluster_ <= 3 ? 2 : 1;
   static constexpr int kSampleGroups = kSampleGroups_;
   static constexpr int kStrata = kThreads * kSampleGroups;  // of the sample
   /// Of the window to both sides of the k-th, in standard deviations. A wrong window of one row delays all the others
@@ -62,9 +64,11 @@ struct SelectShape {
   static constexpr int kCluster = kCluster_;
   static constexpr int kBlocksPerProcessor = kBlocksPerProcessor_;
   static constexpr int kBins = kBins_;
+  /// Entries of a list that is stored into the other blocks: at least 1.4 times a part's share of usual windows.
+  static constexpr int kMostPushed = kCluster == 8 ? 512 : 3072 / kCluster;
   static constexpr int kBinBits = kBins >= 2048 ? 11 : 10;  // of a key
 
-  static constexpr uint32_t kBitsAt = kTile * 4;               // one per column: above the window
+  static constexpr uint32_t kBitsAt = kSlots * kTile * 4;      // one per column: above the window
   static constexpr uint32_t kListAt = kBitsAt + kColumns / 8;  // (key, position) in the window, in no order
   static constexpr uint32_t kBinsAt = kListAt + kCapacity * 8;
   static constexpr uint32_t kWordsAt = kBinsAt + kBins * 4;
@@ -72,7 +76,8 @@ struct SelectShape {
 
   // The list's memory serves ties and the output row, too.
   static_assert(kColumns % 1024 == 0 && kColumns / 8 <= kCapacity * 8 && sm90::kMostSelected * 4 <= kCapacity * 8);
-  static_assert(kBins % (2 * kThreads) == 0 && kBins >= 1024 && kLeastCapacity > 0 && kWarps <= 32 && kCluster <= 8);
+  static_assert(kBins % (2 * kThreads) == 0 && kBins >= 1024 && kLeastCapacity > 0 && kWarps * kSlots <= 32 &&
+                kCluster <= 8);
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -119,10 +124,12 @@ constexpr int32_t kMostAlone = 12;
 
 __device__ inline bool has_bit(uint32_t word, int32_t i) { return (word & (0x80000000u >> i)) != 0; }
 __device__ inline int32_t bits_in_front(uint32_t word, int32_t i) { return __popc(word & ~(kWarp >> i)); }
+/// word: not zero.
 __device__ inline int32_t take_first_bit(uint32_t *word) {
-  const int32_t i = __clz(static_cast<int>(*word));
-  *word &= ~(0x80000000u >> i);
-  return i;
+  uint32_t i;
+  asm("bfind.shiftamt.u32 %0, %1;" : "=r"(i) : "r"(*word));  // __clz() without its rule for zero
+  *word &= 0x7fffffffu >> i;
+  return static_cast<int32_t>(i);
 }
 
 // ---- keys ----------------------------------------------------------------------------------------------------------

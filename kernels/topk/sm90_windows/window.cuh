@@ -13,9 +13,10 @@ namespace ic::cuda::windows {
 template <class S>
 using Sample = sm90::Sample<S::kThreads, S::kSampleGroups>;
 
-/// Bins over the sample's scores, then, where scores crowd, over keys. Four barriers as a rule, no more than 21.
-template <class S>
-__device__ inline Window find_window(const Sample<S> &sample, int32_t columns, int32_t k) {
+/// Bins over the sample's scores, then, where scores crowd, over keys. Four barriers as a rule, no more than 21. Calls
+/// arrived() once, when the sample has: loads that are asked for then cannot delay it.
+template <class S, class Body>
+__device__ inline Window find_window(const Sample<S> &sample, int32_t columns, int32_t k, Body &&arrived) {
   const auto for_each_score = [&](auto &&body) {  // above -inf
     sample.for_each([&](float score) {
       if (score > -INFINITY) body(score);
@@ -45,6 +46,7 @@ __device__ inline Window find_window(const Sample<S> &sample, int32_t columns, i
     }
   });
   block_range<S>(&from, &to);
+  arrived();
   if (from > to) return {kMinusInfinityKey, kMinusInfinityKey, true};
   const float low = score_of_key(from);
   const float scale = __fdividef(static_cast<float>(S::kBins), score_of_key(to) - low);  // may be 0 or inf
