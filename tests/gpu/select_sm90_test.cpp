@@ -30,7 +30,7 @@ struct Variant {
   const char *name;
   int32_t least_sampled;  // shorter rows are read without a sample
   int32_t strata;         // of the sample
-  int32_t tile;           // columns that a cluster has in flight
+  int32_t tile;           // columns of a cluster: one tile of each warp
   int32_t longest;        // row
   int32_t cluster;
 };
