@@ -11,9 +11,11 @@ endforeach()
 set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+# Not for CUDA: ccache (4.7.5) compares what the preprocessor leaves for the first architecture, so it takes a kernel that
+# has changed under another one's macro for the old one, and hands out the old machine code.
 find_program(CCACHE ccache)
 if(CCACHE)
-  foreach(language C CXX CUDA)
+  foreach(language C CXX)
     if(NOT CMAKE_${language}_COMPILER_LAUNCHER)
       set(CMAKE_${language}_COMPILER_LAUNCHER "${CCACHE}")
     endif()
