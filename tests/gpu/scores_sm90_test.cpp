@@ -285,6 +285,41 @@ TEST_F(ScoresSm90, MaxCtasIsKept) {
   }
 }
 
+/// Decode with more segments than the rings hold, most of them one stage or two: the warps of a thread block are many
+/// segments apart.
+TEST_F(ScoresSm90, ShortRowsOfManySequences) {
+  uint32_t seed = run_seed();
+  for (const int32_t max_ctas : {1, 3}) {
+    const std::unique_ptr<Backend> limited = make_cuda_backend({0, max_ctas, {}});
+    for (const int32_t max_keys : {130, 500}) {
+      for (const int32_t page_tokens : kPageTokens) {
+        ScoresShape shape = shape_of(seed % 2 == 0 ? 32 : 64, page_tokens);
+        shape.num_seqs = 90;
+        shape.num_rows = 150;
+        shape.max_keys = max_keys;
+        shape.illegal = max_ctas == 3;
+        compare(shape, seed++, *limited);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+/// Decode with a segment of more pages than a loader asks for at once.
+TEST_F(ScoresSm90, OneBlockForAllRowsLong) {
+  const std::unique_ptr<Backend> limited = make_cuda_backend({0, 1, {}});
+  uint32_t seed = run_seed();
+  for (const int32_t page_tokens : kPageTokens) {
+    ScoresShape shape = shape_of(seed % 2 == 0 ? 32 : 64, page_tokens);
+    shape.num_seqs = 2;
+    shape.num_rows = 3;
+    shape.max_keys = 40000;
+    shape.illegal = page_tokens == 32;
+    compare(shape, seed++, *limited);
+    if (HasFatalFailure()) return;
+  }
+}
+
 /// Speculative decoding: a group of rows holds several sequences, so that a warpgroup may have none of a run's rows.
 TEST_F(ScoresSm90, FewRowsPerSequence) {
   uint32_t seed = run_seed();

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keys of a stage by copies of a thread: from any address and any page size. Four warps, each with a quarter of every
-// stage. Entries of the block table are asked for one stage ahead, and the copies of three stages are under way at
-// once.
+// stage. Entries of the block table are asked for 256 keys ahead, and the copies of 768 keys are under way at once.
 #pragma once
 
 #include "kernels/indexer/sm90/pipeline.cuh"
@@ -14,9 +13,12 @@
 
 namespace ic::cuda::sm90 {
 
+template <bool kMany>
 struct KeyCopies {
-  static constexpr int kWords = kStageKeys / 32 / loader_warps(false);  // of a warp, 32 keys each
-  static constexpr uint32_t kBehind = 2;                                // stages whose copies may be under way
+  using Stages = Ring<kMany>;
+  static constexpr int kWords = Stages::kKeys / 32 / stage_writers(false);  // of a warp, 32 keys each
+  static constexpr int kAhead = 256 / Stages::kKeys;                        // stages
+  static constexpr uint32_t kBehind = 768 / Stages::kKeys - 1;              // stages whose copies may be under way
 
   const PoolView &pool;
   const Plan &plan;
@@ -28,7 +30,7 @@ struct KeyCopies {
   uint32_t finished = 0;  // stages that have been handed over
 
   __device__ int32_t position_of(int32_t stage, int word) const {
-    return stage * kStageKeys + (part * kWords + word) * 32 + lane;
+    return stage * Stages::kKeys + (part * kWords + word) * 32 + lane;
   }
   __device__ static bool is_wanted(const Run &run, int32_t position) {
     return position >= run.begin && position < run.end;
@@ -45,14 +47,14 @@ struct KeyCopies {
 
   /// Stages [first, first + count) of a run.
   __device__ void copy(const Run &run, int32_t first, int32_t count, uint32_t *fault) {
-    int32_t pages[kWords];
-    ask_pages(run, first, pages);
+    int32_t pages[kAhead + 1][kWords];  // of this stage and the next ones
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) ask_pages(run, first + i, pages[i]);
 #pragma unroll 1
     for (int32_t stage = first; stage < first + count; ++stage, ++number) {
-      int32_t next_pages[kWords];
-      ask_pages(run, stage + 1, next_pages);
-      StageInfo &info = control.info[number % kStages];
-      wait_empty(control, number);
+      ask_pages(run, stage + kAhead, pages[kAhead]);
+      StageInfo &info = Stages::info(control, number);
+      Stages::wait_empty(control, number);
       bool all = true;
 #pragma unroll
       for (int word = 0; word < kWords; ++word) {
@@ -60,23 +62,24 @@ struct KeyCopies {
         const bool wanted = is_wanted(run, position);
         uint32_t bad = 0;
         PoolPlace place{-1, 0};
-        if (wanted) place = place_on_page(pool, plan.page_shift, run.seq, position, pages[word], &bad);
+        if (wanted) place = place_on_page(pool, plan.page_shift, run.seq, position, pages[0][word], &bad);
         note_bad(run, bad != 0, position, position + 1, fault);
         const uint8_t *vector = vector_at(pool, place, kKeyBytes);
         const int key = (part * kWords + word) * 32;
         if (vector != nullptr) {
-          ptx::copy_async_4(ptx::shared_address(&control.scales[number % kStages][key + lane]),
+          ptx::copy_async_4(ptx::shared_address(Stages::scales(control, number) + key + lane),
                             scale_at(pool, place, kKeyBytes));
         }
-        copy_vectors(vector, keys + number % kStages * kStageBytes + key * kKeyBytes);
+        copy_vectors(vector, Stages::keys(keys, number) + key * kKeyBytes);
         const uint32_t there = __ballot_sync(~0u, (vector != nullptr) == wanted);  // nobody asks for the unwanted
         all &= there == ~0u;
         if (lane == 0) info.there[part * kWords + word] = there;
-        pages[word] = next_pages[word];
+#pragma unroll
+        for (int i = 0; i < kAhead; ++i) pages[i][word] = pages[i + 1][word];
       }
       if (lane == 0) {
         reinterpret_cast<uint8_t *>(&info.all)[part] = all ? 1 : 0;
-        reinterpret_cast<uint8_t *>(&info.plain)[part] = all && is_plain(run, stage) ? 1 : 0;
+        reinterpret_cast<uint8_t *>(&info.plain)[part] = all && is_plain<Stages::kKeys>(run, stage) ? 1 : 0;
         if (part == 0) info.skip = 0;
       }
       ptx::copy_async_commit();
@@ -97,7 +100,7 @@ struct KeyCopies {
   __device__ void hand_over() {
     ptx::fence_async_proxy();
     __syncwarp();
-    if (lane == 0) ptx::mbarrier_arrive(ptx::shared_address(&control.full[finished % kStages]));
+    if (lane == 0) ptx::mbarrier_arrive(Stages::full_barrier(control, finished));
     ++finished;
   }
 

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Walks over a thread block's stages and loads their keys: one warp with boxes of a tensor map where the pool's
-// addresses allow it (contiguous, pages of 16 to 128 tokens), otherwise four warps that copy (copy_keys.cuh). The
-// layout in shared memory is the same. What is loaded in place of a key that is not there is multiplied and dropped: a
-// key meets no other.
+// Walks over a thread block's stages and loads their keys: with boxes of a tensor map where the pool's addresses allow
+// it (contiguous, pages of 16 to 128 tokens), otherwise by four warps that copy (copy_keys.cuh). The layout in shared
+// memory is the same. What is loaded in place of a key that is not there is multiplied and dropped: a key meets no
+// other.
 //
-// Bound: at full memory speed a processor has a stage per microsecond, in which a warp by itself executes 300 to 400
+// With boxes, prefill has one warp for all stages, decode one for each warpgroup that multiplies: a stage whose pages
+// come late delays that warpgroup only.
+//
+// Bound: at full memory speed a processor has 256 keys per microsecond, in which a warp by itself executes 300 to 400
 // instructions. With boxes a stage costs it 150 at most.
 #pragma once
 
@@ -18,7 +21,7 @@
 
 namespace ic::cuda::sm90 {
 
-/// Boxes of 256 vectors and their scales, or of one page (its scales are copied as they lie).
+/// Boxes of a stage's vectors and their scales, or of one page (its scales are copied as they lie).
 struct TensorMaps {
   CUtensorMap keys;
   CUtensorMap scales;
@@ -26,9 +29,17 @@ struct TensorMaps {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/// kOnce: every key is used once.
-template <bool kTensorMap, bool kOnce>
+/// kMany: prefill. Otherwise every key is used once.
+template <bool kMany, bool kTensorMap>
 struct Loader {
+  using Stages = Ring<kMany>;
+  static constexpr int kKeys = Stages::kKeys;
+  static constexpr int kKeyBits = kMany ? 8 : 7;
+  static_assert(1 << kKeyBits == kKeys);
+  static constexpr uint32_t kScaleBytes = kKeys * sizeof(float);
+  /// The warp loads the stages whose number is `part` modulo kStep.
+  static constexpr int kStep = kTensorMap ? loader_warps(kMany, kTensorMap) : 1;
+
   const ScoresParams &p;
   const Plan &plan;
   const TensorMaps &maps;
@@ -36,117 +47,123 @@ struct Loader {
   uint8_t *keys;
   int part;  // of the warp
   int lane;
-  uint32_t number = 0;  // of the next stage
+  uint32_t number = 0;  // of the segment's first stage
   uint32_t fault = 0;
 
-  __device__ uint8_t *stage_keys(uint32_t stage) const { return keys + stage % kStages * kStageBytes; }
-  __device__ uint32_t stage_scales(uint32_t stage) const {
-    return ptx::shared_address(control.scales[stage % kStages]);
-  }
-  __device__ uint32_t full_barrier(uint32_t stage) const { return ptx::shared_address(&control.full[stage % kStages]); }
+  /// Stages from number n on that other warps load, in front of the first of this one.
+  __device__ int32_t until_own(uint32_t n) const { return static_cast<int32_t>((part - n) % kStep); }
 
-  /// Lane 0, when the words of info.there have been written or all keys are there.
-  __device__ void publish(const Run &run, int32_t stage, bool all, uint32_t bytes, uint32_t skip) const {
-    StageInfo &info = control.info[number % kStages];
+  /// Lane 0, when the words of info.there have been written or all keys are there. n: the stage's number.
+  __device__ void publish(uint32_t n, const Run &run, int32_t stage, bool all, uint32_t bytes, uint32_t skip) const {
+    StageInfo &info = Stages::info(control, n);
     info.all = all ? kEveryPart : 0;
-    info.plain = all && is_plain(run, stage) ? kEveryPart : 0;
+    if constexpr (kMany) info.plain = all && is_plain<kKeys>(run, stage) ? kEveryPart : 0;
     info.skip = skip;
-    ptx::mbarrier_arrive_expect(full_barrier(number), bytes);
+    ptx::mbarrier_arrive_expect(Stages::full_barrier(control, n), bytes);
   }
 
   /// Stages [first, first + count) by the tensor maps, contiguous.
   __device__ void load_contiguous(const Run &run, int32_t first, int32_t count) {
     const int64_t offset = p.keys.key_offsets == nullptr ? 0 : p.keys.key_offsets[run.seq];
     const bool possible = offset > -(int64_t{1} << 30) && offset < p.keys.capacity;  // else no key is in the pool
+    uint32_t n = number + until_own(number);
 #pragma unroll 1
-    for (int32_t stage = first; stage < first + count; ++stage, ++number) {
-      const int32_t start = stage * kStageKeys;
+    for (int32_t stage = first + until_own(number); stage < first + count; stage += kStep, n += kStep) {
+      const int32_t start = stage * kKeys;
       const int64_t vector = possible ? offset + start : p.keys.capacity;
       const int32_t begin = max(run.begin - start, 0);
-      const int32_t end = min(run.end - start, kStageKeys);
+      const int32_t end = min(run.end - start, kKeys);
       const bool all = possible && vector + begin >= 0 && vector + end <= p.keys.capacity;
-      wait_empty(control, number);
-      if (!all) name_vectors(run, start, vector, possible);
+      Stages::wait_empty(control, n);
+      if (!all) name_vectors(n, run, start, vector, possible);
       if (lane == 0) {
-        const auto at = static_cast<int32_t>(min(max(vector, int64_t{-kStageKeys}), p.keys.capacity));
+        const uint32_t full = Stages::full_barrier(control, n);
+        const uint32_t scales = ptx::shared_address(Stages::scales(control, n));
+        const auto at = static_cast<int32_t>(min(max(vector, int64_t{-kKeys}), p.keys.capacity));
         const uint32_t skip = static_cast<uint32_t>(at) % 4;  // a box of scales must start on 16 bytes
         const auto scale = static_cast<int32_t>(at - skip);
-        if constexpr (kOnce) {
-          ptx::copy_box_2d(ptx::shared_address(stage_keys(number)), &maps.keys, full_barrier(number), 0, at,
-                           ptx::evict_first_policy());
+        if constexpr (kMany) {
+          ptx::copy_box_2d(ptx::shared_address(Stages::keys(keys, n)), &maps.keys, full, 0, at);
         } else {
-          ptx::copy_box_2d(ptx::shared_address(stage_keys(number)), &maps.keys, full_barrier(number), 0, at);
+          ptx::copy_box_2d(ptx::shared_address(Stages::keys(keys, n)), &maps.keys, full, 0, at,
+                           ptx::evict_first_policy());
         }
-        ptx::copy_box_1d(stage_scales(number), &maps.scales, full_barrier(number), scale);
-        if (skip != 0) {
-          ptx::copy_box_1d(stage_scales(number) + kScaleBytes, &maps.scales, full_barrier(number), scale + kStageKeys);
-        }
-        publish(run, stage, all, kStageBytes + (skip != 0 ? 2 : 1) * kScaleBytes, skip);
+        ptx::copy_box_1d(scales, &maps.scales, full, scale);
+        if (skip != 0) ptx::copy_box_1d(scales + kScaleBytes, &maps.scales, full, scale + kKeys);
+        publish(n, run, stage, all, Stages::kBytes + (skip != 0 ? 2 : 1) * kScaleBytes, skip);
       }
       __syncwarp();
     }
   }
 
   /// Which vectors of a stage from `vector` on are in the pool, when not all are.
-  __device__ void name_vectors(const Run &run, int32_t start, int64_t vector, bool possible) {
+  __device__ void name_vectors(uint32_t n, const Run &run, int32_t start, int64_t vector, bool possible) {
 #pragma unroll 1
-    for (int j = 0; j < kStageKeys / 32; ++j) {
+    for (int j = 0; j < kKeys / 32; ++j) {
       const int32_t position = start + j * 32 + lane;
       const int64_t at = vector + j * 32 + lane;
       const bool there = possible && at >= 0 && at < p.keys.capacity;
       const uint32_t word = __ballot_sync(~0u, there);
-      if (lane == 0) control.info[number % kStages].there[j] = word;
+      if (lane == 0) Stages::info(control, n).there[j] = word;
       note_bad(run, position >= run.begin && position < run.end && !there, position, position + 1, &fault);
     }
   }
 
-  /// Entries of the block table for the lane's block; nothing here waits for the answer.
-  __device__ int32_t ask_page(const Run &run, int32_t block) const {
+  /// Entries of the block table for 32 blocks of the warp's stages from `stage` on, in their order; nothing here waits
+  /// for the answer.
+  __device__ int32_t ask_pages(const Run &run, int32_t stage) const {
+    const int32_t shift = kKeyBits - plan.page_shift;  // a stage has 1 << shift blocks
+    const int32_t block = ((stage + (lane >> shift) * kStep) << shift) + (lane & ((1 << shift) - 1));
     const int64_t position = int64_t{block} << plan.page_shift;
     if (position >= run.end || block >= p.keys.num_blocks) return -1;
     return p.keys.block_table[run.seq * p.keys.block_table_stride + block];
   }
 
-  /// The same, pages of 16 to 128 tokens: a stage has 2 to 16 of them. page_of_lane: for the first 32 blocks.
+  /// The same, pages of 16 to 128 tokens. page_of_lane: of ask_pages() for the warp's first stage.
   __device__ void load_pages(const Run &run, int32_t first, int32_t count, int32_t page_of_lane) {
     const int32_t shift = plan.page_shift;
     const int32_t tokens = 1 << shift;
-    const int boxes = kStageKeys >> shift;
-    int32_t window = first * boxes;  // block whose entry lane 0 holds
-    int32_t next_of_lane = ask_page(run, window + 32 + lane);
+    const int32_t boxes = kKeys >> shift;                      // of a stage
+    const int32_t asked = (32 >> (kKeyBits - shift)) * kStep;  // stages to those of the next 32 blocks
+    int32_t stage = first + until_own(number);
+    uint32_t n = number + until_own(number);
+    int32_t next_of_lane = ask_pages(run, stage + asked);
+    int32_t lead = 0;  // lane with the entry of the stage's first block
 #pragma unroll 1
-    for (int32_t stage = first; stage < first + count; ++stage, ++number) {
-      const int32_t block = stage * boxes;
-      if (block - window >= 32) {
-        window += 32;
+    for (; stage < first + count; stage += kStep, n += kStep, lead += boxes) {
+      if (lead == 32) {
+        lead = 0;
         page_of_lane = next_of_lane;
-        next_of_lane = ask_page(run, window + 32 + lane);
+        next_of_lane = ask_pages(run, stage + asked);
       }
-      const int32_t page = __shfl_sync(~0u, page_of_lane, (block - window + lane) & 31);
-      const int32_t box_start = stage * kStageKeys + lane * tokens;
-      const bool wanted = lane < boxes && box_start < run.end && box_start + tokens > run.begin;
+      const int32_t page = __shfl_sync(~0u, page_of_lane, (lead + lane) & 31);
+      const int32_t box_start = stage * kKeys + lane * tokens;
+      const bool wanted = lane < boxes && box_start < run.end && box_start > run.begin - tokens;
       const bool inside = wanted && page >= 0 && page < p.keys.capacity;
       const bool all = __all_sync(~0u, inside == wanted);
-      if (!all) note_bad(run, wanted && !inside && page != -1, box_start, box_start + tokens, &fault);
-      const uint32_t loaded = __ballot_sync(~0u, inside);
-      wait_empty(control, number);
-      if (inside) {
-        const uint32_t to = ptx::shared_address(stage_keys(number)) + lane * tokens * kKeyBytes;
-        if constexpr (kOnce) {
-          ptx::copy_box_3d(to, &maps.keys, full_barrier(number), 0, 0, page, ptx::evict_first_policy());
-        } else {
-          ptx::copy_box_3d(to, &maps.keys, full_barrier(number), 0, 0, page);
-        }
-        ptx::bulk_load(stage_scales(number) + lane * tokens * 4,
-                       p.keys.data + page * p.keys.stride_bytes + tokens * kKeyBytes, tokens * 4, full_barrier(number));
+      if (!all) {
+        note_bad(run, wanted && !inside && page != -1, box_start, min(run.end - tokens, box_start) + tokens, &fault);
       }
-      if (!all && lane < kStageKeys / 32) {
+      const uint32_t loaded = __ballot_sync(~0u, inside);
+      const uint32_t full = Stages::full_barrier(control, n);
+      Stages::wait_empty(control, n);
+      if (inside) {
+        const uint32_t to = ptx::shared_address(Stages::keys(keys, n)) + lane * tokens * kKeyBytes;
+        if constexpr (kMany) {
+          ptx::copy_box_3d(to, &maps.keys, full, 0, 0, page);
+        } else {
+          ptx::copy_box_3d(to, &maps.keys, full, 0, 0, page, ptx::evict_first_policy());
+        }
+        ptx::bulk_load(ptx::shared_address(Stages::scales(control, n)) + lane * tokens * 4,
+                       p.keys.data + page * p.keys.stride_bytes + tokens * kKeyBytes, tokens * 4, full);
+      }
+      if (!all && lane < kKeys / 32) {
         const uint32_t low = loaded >> (lane * 32 >> shift) & 1;
         const uint32_t high = loaded >> (lane * 32 + 16 >> shift) & 1;
-        control.info[number % kStages].there[lane] = (low != 0 ? 0xffffu : 0) | (high != 0 ? 0xffff0000u : 0);
+        Stages::info(control, n).there[lane] = (low != 0 ? 0xffffu : 0) | (high != 0 ? 0xffff0000u : 0);
       }
       __syncwarp();
-      if (lane == 0) publish(run, stage, all, static_cast<uint32_t>(__popc(loaded) * tokens * (kKeyBytes + 4)), 0);
+      if (lane == 0) publish(n, run, stage, all, static_cast<uint32_t>(__popc(loaded) * tokens * (kKeyBytes + 4)), 0);
     }
   }
 
@@ -178,14 +195,14 @@ struct Loader {
 
   template <int kRows>
   __device__ void run() {
-    KeyCopies copies{p.keys, plan, control, keys, part, lane};
+    KeyCopies<kMany> copies{p.keys, plan, control, keys, part, lane};
     uint32_t segment = 0;
     int32_t base = 0;  // first of the 32 rows that the lanes hold
     int64_t skip = 0;  // stages in front of the thread block's first
     int64_t left = 0;
     LaneRow row;
     if (plan.num_chunks == 1 && plan.chunk_rows == 32) {  // the lanes hold all rows there are
-      row = load_row<kRows>(p, lane, lane, &fault);
+      row = load_row<kRows, kKeys>(p, lane, lane, &fault);
       share_out(__reduce_add_sync(~0u, row.stages), &skip, &left);
       if (blockIdx.x == 0) report_fault(p.rows.fault, fault);
     } else {
@@ -194,7 +211,7 @@ struct Loader {
         const int32_t chunk = find_chunk(control.chunks, plan.num_chunks, skip);
         skip -= control.chunks[chunk];
         base = chunk * plan.chunk_rows;
-        row = load_row<kRows>(p, base + lane, lane, &fault);
+        row = load_row<kRows, kKeys>(p, base + lane, lane, &fault);
       }
     }
     while (left > 0 && base < p.rows.count) {
@@ -214,7 +231,7 @@ struct Loader {
         const int32_t stages = __shfl_sync(~0u, row.stages, lead);
         const int32_t in_front = __shfl_sync(~0u, before, lead) - stages;
         const auto done = static_cast<int32_t>(max(skip - in_front, int64_t{0}));
-        const int32_t first = run.begin / kStageKeys + done;
+        const int32_t first = run.begin / kKeys + done;
         const auto count = static_cast<int32_t>(min(int64_t{stages} - done, left));
         describe(segment++, {base + (lead & -kRows), run.seq, first, count});
         if constexpr (!kTensorMap) {
@@ -222,21 +239,21 @@ struct Loader {
         } else if (plan.page_shift < 0) {
           load_contiguous(run, first, count);
         } else {
-          const int boxes = kStageKeys >> plan.page_shift;
-          const int32_t page = asked ? next_page : ask_page(run, first * boxes + lane);
+          const int32_t page = asked ? next_page : ask_pages(run, first + until_own(number));
           const uint32_t later = leads & (leads - 1);
           asked = later != 0 && left > count;
           if (asked) {  // the next run's first pages, while this one's keys come
             const Run next = find_run<kRows>(row, __ffs(static_cast<int>(later)) - 1);
-            next_page = ask_page(next, next.begin / kStageKeys * boxes + lane);
+            next_page = ask_pages(next, next.begin / kKeys + until_own(number + count));
           }
           load_pages(run, first, count, page);
         }
+        number += count;
         left -= count;
       }
       skip = max(skip - total, int64_t{0});
       base += 32;
-      if (left > 0) row = load_row<kRows>(p, base + lane, lane, &fault);
+      if (left > 0) row = load_row<kRows, kKeys>(p, base + lane, lane, &fault);
     }
     if constexpr (!kTensorMap) copies.finish();
     describe(segment, {0, 0, 0, 0});

@@ -161,6 +161,7 @@ __device__ inline void score_tile(float (&d0)[64], float (&d1)[64], const float 
 
 template <int kHeads>
 __device__ void score_many(const ScoresParams &p, const Plan &plan, Control &control, uint8_t *keys, uint8_t *queries) {
+  using Stages = Ring<true>;
   constexpr int kSets = ManyRows<kHeads>::kSets;
   const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128, 0);  // known to be one for the warp
   const int warp = threadIdx.x / 32 % 4;
@@ -178,8 +179,8 @@ __device__ void score_many(const ScoresParams &p, const Plan &plan, Control &con
     if (segment.stages == 0) return;
     if (!rows.load_ranges(p, segment, warpgroup, lane % 4)) {
       for (int32_t left = segment.stages; left > 0; --left, ++number) {
-        wait_full(control, number);
-        release_stage(control, number, lane);
+        Stages::wait_full(control, number);
+        Stages::release(control, number, lane);
       }
       continue;
     }
@@ -188,9 +189,9 @@ __device__ void score_many(const ScoresParams &p, const Plan &plan, Control &con
                                     threadIdx.x % 128);
     ptx::named_barrier(1 + warpgroup, 128);
     rows.load_rows(p, segment, warpgroup, lane % 4);
-    int32_t first = segment.stage * kStageKeys + row;  // position
-    const auto stage_of = [&](uint32_t n) { return key_operand + n % kStages * (kStageBytes >> 4); };
-    const auto scales_of = [&](uint32_t n) -> const float * { return first_scale(control, n) + row; };
+    int32_t first = segment.stage * Stages::kKeys + row;  // position
+    const auto stage_of = [&](uint32_t n) { return key_operand + n % Stages::kStages * (Stages::kBytes >> 4); };
+    const auto scales_of = [&](uint32_t n) -> const float * { return Stages::first_scale(control, n) + row; };
     int32_t left = segment.stages;
 #pragma unroll 1
     while (left > 0) {
@@ -201,11 +202,11 @@ __device__ void score_many(const ScoresParams &p, const Plan &plan, Control &con
         target.begin[s] = rows.begin[s] - first;
         target.end[s] = rows.end[s] - first;
       }
-      wait_full(control, number);
-      const StageInfo &info = control.info[number % kStages];
+      Stages::wait_full(control, number);
+      const StageInfo &info = Stages::info(control, number);
       if (left >= 2) {
-        wait_full(control, number + 1);
-        if (info.plain == kEveryPart && control.info[(number + 1) % kStages].plain == kEveryPart) {
+        Stages::wait_full(control, number + 1);
+        if (info.plain == kEveryPart && Stages::info(control, number + 1).plain == kEveryPart) {
           const ptx::WgmmaOperand keys_at[2] = {stage_of(number), stage_of(number + 1)};
           const float *const scales[2] = {scales_of(number), scales_of(number + 1)};
           issue_product(d0, keys_at[0], query_operand);
@@ -213,15 +214,15 @@ __device__ void score_many(const ScoresParams &p, const Plan &plan, Control &con
           score_tile<true, 1, 8, kHeads>(d0, d1, rows.w, keys_at, scales, query_operand, target);
           score_tile<true, 2, 8, kHeads>(d0, d1, rows.w, keys_at, scales, query_operand, target);
           score_tile<true, 3, 8, kHeads>(d0, d1, rows.w, keys_at, scales, query_operand, target);
-          release_stage(control, number, lane);
+          Stages::release(control, number, lane);
           score_tile<true, 4, 8, kHeads>(d0, d1, rows.w, keys_at, scales, query_operand, target);
           score_tile<true, 5, 8, kHeads>(d0, d1, rows.w, keys_at, scales, query_operand, target);
           score_tile<true, 6, 8, kHeads>(d0, d1, rows.w, keys_at, scales, query_operand, target);
           score_tile<true, 7, 8, kHeads>(d0, d1, rows.w, keys_at, scales, query_operand, target);
-          release_stage(control, number + 1, lane);
+          Stages::release(control, number + 1, lane);
           left -= 2;
           number += 2;
-          first += 2 * kStageKeys;
+          first += 2 * Stages::kKeys;
           continue;
         }
       }
@@ -240,14 +241,14 @@ __device__ void score_many(const ScoresParams &p, const Plan &plan, Control &con
       score_tile<false, 1, 4, kHeads>(d0, d1, rows.w, keys_at, scales, query_operand, target);
       score_tile<false, 2, 4, kHeads>(d0, d1, rows.w, keys_at, scales, query_operand, target);
       score_tile<false, 3, 4, kHeads>(d0, d1, rows.w, keys_at, scales, query_operand, target);
-      release_stage(control, number, lane);
+      Stages::release(control, number, lane);
       if (target.there != 0xff && p.others != OtherColumns::kKeep) {
         const float value = p.others == OtherColumns::kClean ? -INFINITY : __int_as_float(0x7fc00000);
         fill_absent<kSets>(rows.out, rows.begin, rows.end, first, target.there, value);
       }
       --left;
       ++number;
-      first += kStageKeys;
+      first += Stages::kKeys;
     }
   }
 }

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Shared memory of a thread block and the barriers between the warps that load keys and the warpgroups that multiply.
 //
-//   segment   consecutive stages of one run; a ring of descriptions. A segment has a stage at least, so the loader is
-//             never more than kStages + 1 segments ahead, and the ring needs no barrier for the way back
-//   stage     256 keys, their scales, and which of them are there
+//   segment   consecutive stages of one run; a ring of descriptions. A segment has a stage at least, so a loader is
+//             never more than 13 segments ahead of a warpgroup (8 stages of the ring, 4 to its own next one, 1 for the
+//             slots of queries), and the ring needs no barrier for the way back
+//   stage     keys, their scales, and which of them are there. Prefill: both warpgroups read every stage. Decode: the
+//             warpgroups take stages in turns. With tensor maps each has a warp that loads its stages alone, so that
+//             none waits for another one's keys
 //   queries   one row's queries, weights and range, made ready while the segment before is multiplied (decode layout)
 #pragma once
 
@@ -15,35 +18,45 @@
 
 namespace ic::cuda::sm90 {
 
-constexpr int kStages = 4;  // 3 and 6 are slower where all keys come from memory
-constexpr int kSegments = 8;
-constexpr int kQuerySlots = 2;
 constexpr int kKeyBytes = 128;
-constexpr int kStageReaders = 8;  // warps that read a stage: of prefill all of it, of decode a half
-constexpr uint32_t kStageBytes = kStageKeys * kKeyBytes;
-constexpr uint32_t kScaleBytes = kStageKeys * sizeof(float);
+constexpr int kRingKeys = 1024;  // of all stages; in decode neither more nor fewer are faster
+constexpr int kMaxStages = kRingKeys / stage_keys(false);
+constexpr int kMaxStageKeys = stage_keys(true);
+constexpr uint32_t kRingBytes = kRingKeys * kKeyBytes;
+constexpr int kSegments = 16;
+constexpr int kQuerySlots = 2;
 
-/// Warps that load keys, behind those that multiply. Each arrives once at a full stage.
-__host__ __device__ constexpr int loader_warps(bool tensor_map) { return tensor_map ? 1 : 4; }
-
-/// Warpgroups that multiply. In decode they take halves of stages in turns, and there are 2 or 4 of them: then each
-/// sees every phase of the barriers it waits for, which a parity needs. Four leave too few registers beside four
-/// loaders.
+/// Warpgroups that multiply. In decode there are 2 or 4 of them: then each sees every phase of the barriers it waits
+/// for, which a parity needs. Four leave too few registers beside loaders that copy.
 __host__ __device__ constexpr int math_warpgroups(bool many, bool tensor_map) { return !many && tensor_map ? 4 : 2; }
+
+/// Warps that load keys, behind those that multiply: in decode with tensor maps one for each warpgroup, otherwise one,
+/// or four that copy a quarter of each stage.
+__host__ __device__ constexpr int loader_warps(bool many, bool tensor_map) { return many && tensor_map ? 1 : 4; }
+
+static_assert(kMaxStages % math_warpgroups(false, true) == 0 && kMaxStages % loader_warps(false, true) == 0);
+static_assert((kMaxStages & (kMaxStages - 1)) == 0);  // numbers of stages may wrap round
+static_assert(kMaxStages + loader_warps(false, true) + 1 < kSegments);
+
+/// Warps that arrive at a full stage.
+__host__ __device__ constexpr int stage_writers(bool tensor_map) { return tensor_map ? 1 : 4; }
+
+/// Warps that load queries in decode, behind those that load keys.
+__host__ __device__ constexpr int query_warps(bool tensor_map) { return tensor_map ? 4 : 1; }
 
 struct Segment {
   int32_t group_row;
   int32_t seq;
-  int32_t stage;   // position of its first key / 256
+  int32_t stage;   // position of its first key / keys of a stage
   int32_t stages;  // 0: there are no more segments
 };
 
 constexpr uint32_t kEveryPart = 0x01010101;
 
 struct StageInfo {
-  uint32_t there[kStageKeys / 32];  // bit l of word j for key 32 j + l; not written when all are there
-  uint32_t all;    // kEveryPart: every key that a row of the run sees is there. One byte of each loader warp
-  uint32_t plain;  // kEveryPart: and every row of the group sees all 256
+  uint32_t there[kMaxStageKeys / 32];  // bit l of word j for key 32 j + l; not written when all are there
+  uint32_t all;    // kEveryPart: every key that a row of the run sees is there. One byte of each writer
+  uint32_t plain;  // kEveryPart: and every row of the group sees all of the stage. Prefill only
   uint32_t skip;   // scales in front of the first key's
   uint32_t reserved;
 };
@@ -56,12 +69,12 @@ struct RowQuery {
 
 /// Behind the keys and queries, from a 1024-byte boundary.
 struct Control {
-  float scales[kStages][2 * kStageKeys];
-  StageInfo info[kStages];
+  float scales[2 * kRingKeys];
+  StageInfo info[kMaxStages];
   RowQuery row_queries[kQuerySlots];
   Segment segments[kSegments];
-  uint64_t full[kStages];
-  uint64_t empty[kStages];
+  uint64_t full[kMaxStages];
+  uint64_t empty[kMaxStages];
   uint64_t described[kSegments];
   uint64_t queries_full[kQuerySlots];
   uint64_t queries_empty[kQuerySlots];
@@ -70,14 +83,14 @@ struct Control {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-__device__ inline void init_barriers(Control &control, int loaders, int math_warps) {
-  for (int i = 0; i < kStages; ++i) {
-    ptx::mbarrier_init(ptx::shared_address(&control.full[i]), static_cast<uint32_t>(loaders));
-    ptx::mbarrier_init(ptx::shared_address(&control.empty[i]), kStageReaders);
+__device__ inline void init_barriers(Control &control, int writers, int readers, int query_threads, int math_warps) {
+  for (int i = 0; i < kMaxStages; ++i) {
+    ptx::mbarrier_init(ptx::shared_address(&control.full[i]), static_cast<uint32_t>(writers));
+    ptx::mbarrier_init(ptx::shared_address(&control.empty[i]), static_cast<uint32_t>(readers));
   }
   for (int i = 0; i < kSegments; ++i) ptx::mbarrier_init(ptx::shared_address(&control.described[i]), 1);
   for (int i = 0; i < kQuerySlots; ++i) {
-    ptx::mbarrier_init(ptx::shared_address(&control.queries_full[i]), 32);
+    ptx::mbarrier_init(ptx::shared_address(&control.queries_full[i]), static_cast<uint32_t>(query_threads));
     ptx::mbarrier_init(ptx::shared_address(&control.queries_empty[i]), static_cast<uint32_t>(math_warps));
   }
   ptx::mbarrier_init_fence();
@@ -90,28 +103,44 @@ __device__ inline Segment wait_segment(Control &control, uint32_t number) {
   return control.segments[slot];
 }
 
-__device__ inline void wait_full(Control &control, uint32_t number) {
-  ptx::mbarrier_wait(ptx::shared_address(&control.full[number % kStages]), number / kStages % 2);
-}
-__device__ inline void wait_empty(Control &control, uint32_t number) {
-  ptx::mbarrier_wait(ptx::shared_address(&control.empty[number % kStages]), number / kStages % 2 ^ 1);
-}
-
 /// Is a key of a stage there?
 __device__ inline bool is_there(const StageInfo &info, int key) {
   return info.all == kEveryPart || (info.there[key / 32] >> key % 32 & 1) != 0;
 }
 
-/// Where the scale of a stage's key 0 is.
-__device__ inline const float *first_scale(const Control &control, uint32_t number) {
-  return control.scales[number % kStages] + control.info[number % kStages].skip;
-}
+/// The stages of a layout, by their number among those of the thread block.
+template <bool kMany>
+struct Ring {
+  static constexpr int kKeys = stage_keys(kMany);
+  static constexpr uint32_t kStages = kRingKeys / kKeys;
+  static constexpr uint32_t kBytes = kKeys * kKeyBytes;
+  static constexpr int kReaders = kMany ? 8 : 4;  // warps that release a stage: all, or those of one warpgroup
 
-/// A warp has read all it wants of a stage.
-__device__ inline void release_stage(Control &control, uint32_t number, int lane) {
-  __syncwarp();
-  if (lane == 0) ptx::mbarrier_arrive(ptx::shared_address(&control.empty[number % kStages]));
-}
+  static __device__ uint32_t full_barrier(Control &control, uint32_t number) {
+    return ptx::shared_address(&control.full[number % kStages]);
+  }
+  static __device__ void wait_full(Control &control, uint32_t number) {
+    ptx::mbarrier_wait(full_barrier(control, number), number / kStages % 2);
+  }
+  static __device__ void wait_empty(Control &control, uint32_t number) {
+    ptx::mbarrier_wait(ptx::shared_address(&control.empty[number % kStages]), number / kStages % 2 ^ 1);
+  }
+  /// A warp has read all it wants of a stage.
+  static __device__ void release(Control &control, uint32_t number, int lane) {
+    __syncwarp();
+    if (lane == 0) ptx::mbarrier_arrive(ptx::shared_address(&control.empty[number % kStages]));
+  }
+  static __device__ StageInfo &info(Control &control, uint32_t number) { return control.info[number % kStages]; }
+  static __device__ uint8_t *keys(uint8_t *ring, uint32_t number) { return ring + number % kStages * kBytes; }
+  /// Room for two scales of each key: boxes start on 16 bytes, so there may be two.
+  static __device__ float *scales(Control &control, uint32_t number) {
+    return control.scales + number % kStages * (2 * kKeys);
+  }
+  /// Where the scale of a stage's key 0 is.
+  static __device__ const float *first_scale(Control &control, uint32_t number) {
+    return scales(control, number) + info(control, number).skip;
+  }
+};
 
 #endif
 

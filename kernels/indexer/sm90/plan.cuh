@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Work of a launch, shared out evenly: stages of 256 keys of runs of rows, numbered in the order of the rows. Every
-// thread block counts all of them and takes its share, a range of numbers: nothing is stored and nobody is waited for.
+// Work of a launch, shared out evenly: stages of runs of rows, numbered in the order of the rows. Every thread block
+// counts all of them and takes its share, a range of numbers: nothing is stored and nobody is waited for.
+//
+//   stage   keys that are loaded together: 256 in prefill, 128 in decode
 //
 //   group   kRows consecutive rows, from a multiple of kRows: the queries that a thread block holds at once
 //   run     the rows of a group that read one sequence; its stages cover the hull of what they see
@@ -17,7 +19,7 @@
 
 namespace ic::cuda::sm90 {
 
-constexpr int kStageKeys = 256;
+constexpr int stage_keys(bool many) { return many ? 256 : 128; }
 constexpr int kMaxChunks = 1024;
 
 /// From values that a captured graph keeps.
@@ -37,8 +39,8 @@ struct LaneRow {
   int32_t stages;  // of its run in the lead's lane, else 0
 };
 
-/// All lanes.
-template <int kRows>
+/// All lanes. kRows, kKeys: of a group, of a stage.
+template <int kRows, int kKeys>
 __device__ inline LaneRow load_row(const ScoresParams &p, int32_t row, int lane, uint32_t *fault) {
   LaneRow r{{0, 0, 0}, INT32_MAX, 0, 0};
   if (row < p.rows.count) r.range = window_range(p, row, fault);
@@ -54,12 +56,12 @@ __device__ inline LaneRow load_row(const ScoresParams &p, int32_t row, int lane,
     r.hull_end = max(r.hull_end, end);
     if (other < lane) lead = false;
   }
-  if (lead) r.stages = (r.hull_end - 1) / kStageKeys - r.hull_begin / kStageKeys + 1;
+  if (lead) r.stages = (r.hull_end - 1) / kKeys - r.hull_begin / kKeys + 1;
   return r;
 }
 
 /// Numbers of stages in front of each chunk of rows. chunks: kMaxChunks + 1 entries of shared memory. All threads.
-template <int kRows, int kThreads>
+template <int kRows, int kKeys, int kThreads>
 __device__ inline void count_stages(const ScoresParams &p, const Plan &plan, int64_t *chunks) {
   const int lane = threadIdx.x % 32;
   const int warp = threadIdx.x / 32;
@@ -69,7 +71,7 @@ __device__ inline void count_stages(const ScoresParams &p, const Plan &plan, int
     for (int32_t i = 0; i < plan.chunk_rows; i += 32) {
       const int64_t row = int64_t{chunk} * plan.chunk_rows + i + lane;
       const auto here = static_cast<int32_t>(min(row, int64_t{p.rows.count}));
-      stages += __reduce_add_sync(~0u, load_row<kRows>(p, here, lane, &fault).stages);
+      stages += __reduce_add_sync(~0u, load_row<kRows, kKeys>(p, here, lane, &fault).stages);
     }
     if (lane == 0) chunks[chunk + 1] = stages;
   }

@@ -42,8 +42,8 @@ __device__ void copy_queries(const QueryView &query, bool aligned, int32_t group
                              uint8_t *to, int thread) {
   using Layout = QueryLayout<kHeads, kMany>;
   constexpr int kPieces = kKeyBytes / 16;
-  constexpr int kAtOnce = 8;
-  static_assert(kThreads % kPieces == 0);
+  constexpr int kAtOnce = Layout::kColumns * kPieces / kThreads < 8 ? Layout::kColumns * kPieces / kThreads : 8;
+  static_assert(kThreads % kPieces == 0 && Layout::kColumns * kPieces % (kAtOnce * kThreads) == 0);
   const auto *q = static_cast<const uint8_t *>(query.q);
 #pragma unroll 1
   for (int i = thread; i < Layout::kColumns * kPieces; i += kAtOnce * kThreads) {

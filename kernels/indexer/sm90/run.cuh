@@ -32,8 +32,9 @@ __device__ inline bool is_seen(const Run &run, int32_t begin, int32_t end) {
 }
 
 /// Does every row of the group see the whole stage?
+template <int kKeys>
 __device__ inline bool is_plain(const Run &run, int32_t stage) {
-  return stage * kStageKeys >= run.plain_begin && stage * kStageKeys + kStageKeys <= run.plain_end;
+  return stage * kKeys >= run.plain_begin && stage * kKeys + kKeys <= run.plain_end;
 }
 
 /// Keys outside of the pool are a fault when a row sees them.

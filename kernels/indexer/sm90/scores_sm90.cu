@@ -4,9 +4,9 @@
 //
 // Bound: prefill 2 * H * D flop per (row, key) and two instructions per accumulator; decode the keys' bytes.
 //
-//   thread block  one per processor: one or four warps that load keys (load_keys.cuh), two or four warpgroups that
-//                 multiply, in decode a warp that loads queries
-//   work          plan.cuh: every thread block takes an equal range of stages of 256 keys, whatever the rows see
+//   thread block  one per processor: two or four warpgroups that multiply, one or four warps that load keys
+//                 (load_keys.cuh), in decode one or four that load queries
+//   work          plan.cuh: every thread block takes an equal range of stages of 256 or 128 keys, whatever the rows see
 //   layouts       queries.cuh: many rows of one sequence share a tile of keys (multiply_many.cuh), or one row has it
 //                 (multiply_few.cuh); contiguous keys, pages and odd addresses differ in the loader only
 //
@@ -35,19 +35,21 @@ using sm90::Plan;
 
 constexpr int32_t kManyRowsPerSequence = 3;  // from here on rows share their keys
 
-/// Whole warpgroups can share registers. In decode one warp loads keys, one queries, and two of the loader's are idle;
-/// with four that load keys there are no registers for idle ones.
-__host__ __device__ constexpr bool shares_registers(bool many, bool tensor_map) { return many || tensor_map; }
+/// Whole warpgroups can share registers: those of the loaders are filled up with idle warps. Decode with loaders that
+/// copy has one warp for queries and no registers for idle ones beside it.
+[[maybe_unused]] __host__ __device__ constexpr bool shares_registers(bool many, bool tensor_map) {
+  return many || tensor_map;
+}
 __host__ __device__ constexpr int threads_of(bool many, bool tensor_map) {
   const int math = 128 * sm90::math_warpgroups(many, tensor_map);
-  return math + (shares_registers(many, tensor_map) ? 128 : 32 * (sm90::loader_warps(tensor_map) + 1));
+  return math + 128 + (many ? 0 : 32 * sm90::query_warps(tensor_map));
 }
 
 __host__ __device__ constexpr uint32_t query_bytes(int heads, bool many) {
   return 2 * static_cast<uint32_t>(many ? 256 : heads) * sm90::kKeyBytes;
 }
 constexpr uint32_t shared_bytes(int heads, bool many) {
-  return sm90::kStages * sm90::kStageBytes + query_bytes(heads, many) + static_cast<uint32_t>(sizeof(sm90::Control));
+  return sm90::kRingBytes + query_bytes(heads, many) + static_cast<uint32_t>(sizeof(sm90::Control));
 }
 
 template <int kHeads, bool kMany, bool kTensorMap>
@@ -55,24 +57,32 @@ __global__ void __launch_bounds__(threads_of(kMany, kTensorMap), 1)
     scores_sm90_kernel(const __grid_constant__ sm90::TensorMaps maps, const __grid_constant__ ScoresParams p,
                        const __grid_constant__ Plan plan) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  using Stages = sm90::Ring<kMany>;
   constexpr int kThreads = threads_of(kMany, kTensorMap);
   constexpr int kMathThreads = 128 * sm90::math_warpgroups(kMany, kTensorMap);
-  constexpr int kLoaders = sm90::loader_warps(kTensorMap);
+  constexpr int kLoaders = sm90::loader_warps(kMany, kTensorMap);
+  constexpr int kQueryThreads = 32 * sm90::query_warps(kTensorMap);
   // Prefill starts with 168 registers for each of 3 warpgroups. Measured: 64 heads are 0.6 % faster so, 32 heads 1.2 %
-  // otherwise. Decode with tensor maps starts with 96 for each of 5; without, nothing is shared.
-  constexpr int kLoaderRegisters = !kMany ? 64 : !kTensorMap ? 56 : kHeads == 64 ? 40 : 24;
-  constexpr int kMathRegisters = kMany ? 252 - kLoaderRegisters / 2 : 96 + (96 - kLoaderRegisters) / 4;
+  // otherwise. Decode with tensor maps starts with 80 for each of 6; without, nothing is shared.
+  constexpr int kQueryRegisters = 40;
+  constexpr int kLoaderRegisters = !kMany || !kTensorMap ? 56 : kHeads == 64 ? 40 : 24;
+  constexpr int kMathRegisters =
+      kMany ? 252 - kLoaderRegisters / 2 : 80 + (2 * 80 - kLoaderRegisters - kQueryRegisters) / 4;
   constexpr int kRows = sm90::QueryLayout<kHeads, kMany>::kGroupRows;
   extern __shared__ __align__(1024) uint8_t shared[];
   uint8_t *keys = shared;
-  uint8_t *queries = keys + sm90::kStages * sm90::kStageBytes;
+  uint8_t *queries = keys + sm90::kRingBytes;
   auto &control = *reinterpret_cast<sm90::Control *>(queries + query_bytes(kHeads, kMany));
-  if (threadIdx.x == 0) sm90::init_barriers(control, kLoaders, kMathThreads / 32);
+  if (threadIdx.x == 0) {
+    sm90::init_barriers(control, sm90::stage_writers(kTensorMap), Stages::kReaders, kQueryThreads, kMathThreads / 32);
+  }
   if (kTensorMap && threadIdx.x == kMathThreads) {
     ptx::prefetch_tensor_map(&maps.keys);
     ptx::prefetch_tensor_map(&maps.scales);
   }
-  if (plan.num_chunks > 1 || plan.chunk_rows > 32) sm90::count_stages<kRows, kThreads>(p, plan, control.chunks);
+  if (plan.num_chunks > 1 || plan.chunk_rows > 32) {
+    sm90::count_stages<kRows, Stages::kKeys, kThreads>(p, plan, control.chunks);
+  }
   __syncthreads();
   if (p.others == OtherColumns::kClean) {
     for (int32_t row = static_cast<int32_t>(blockIdx.x); row < p.rows.count; row += static_cast<int32_t>(gridDim.x)) {
@@ -80,22 +90,24 @@ __global__ void __launch_bounds__(threads_of(kMany, kTensorMap), 1)
       clean_columns(p, row, window_range(p, row, &fault), threadIdx.x, kThreads);
     }
   }
-  if (threadIdx.x >= kMathThreads) {
-    if constexpr (shares_registers(kMany, kTensorMap)) ptx::give_registers<kLoaderRegisters>();
-    const int warp = (static_cast<int>(threadIdx.x) - kMathThreads) / 32;
-    if (warp < kLoaders) {
-      sm90::Loader<kTensorMap, !kMany> loader{p, plan, maps, control, keys, warp, static_cast<int>(threadIdx.x) % 32};
-      loader.template run<kRows>();
-    } else if (!kMany && warp == kLoaders) {
-      if constexpr (!kMany) sm90::load_queries<kHeads>(p, plan, control, queries);
-    }
-  } else {
+  if (threadIdx.x < kMathThreads) {
     if constexpr (shares_registers(kMany, kTensorMap)) ptx::take_registers<kMathRegisters>();
     if constexpr (kMany) {
       sm90::score_many<kHeads>(p, plan, control, keys, queries);
     } else {
       sm90::score_few<kHeads, kMathThreads / 128>(p, control, keys, queries);
     }
+  } else if (kMany || threadIdx.x < kMathThreads + 128) {
+    if constexpr (shares_registers(kMany, kTensorMap)) ptx::give_registers<kLoaderRegisters>();
+    const int warp = (static_cast<int>(threadIdx.x) - kMathThreads) / 32;
+    if (warp < kLoaders) {
+      sm90::Loader<kMany, kTensorMap> loader{p, plan, maps, control, keys, warp, static_cast<int>(threadIdx.x) % 32};
+      loader.template run<kRows>();
+    }
+  } else if constexpr (!kMany) {
+    if constexpr (shares_registers(kMany, kTensorMap)) ptx::give_registers<kQueryRegisters>();
+    sm90::load_queries<kHeads, kQueryThreads>(p, plan, control, queries,
+                                              static_cast<int>(threadIdx.x) - kMathThreads - 128);
   }
 #endif
 }
@@ -106,18 +118,19 @@ std::atomic<decltype(&cuTensorMapEncodeTiled)> encode_tensor_map{nullptr};
 bool is_paged_for_boxes(const PoolView &pool) { return pool.page_tokens >= 16 && pool.page_tokens <= 128; }
 
 /// False: the pool must be loaded another way.
-bool make_maps(const PoolView &pool, sm90::TensorMaps *maps) {
+bool make_maps(const PoolView &pool, bool many, sm90::TensorMaps *maps) {
   const auto encode = encode_tensor_map.load(std::memory_order_relaxed);
   const auto bits = reinterpret_cast<uintptr_t>(pool.data) | static_cast<uintptr_t>(pool.stride_bytes);
   if (encode == nullptr || bits % 16 != 0 || pool.capacity < 1 || pool.capacity > INT32_MAX - (1 << 25)) return false;
   if (pool.page_tokens != 0 && !is_paged_for_boxes(pool)) return false;
   const bool paged = pool.page_tokens != 0;
+  const cuuint32_t stage_keys = sm90::stage_keys(many);
   const auto tokens = static_cast<cuuint64_t>(pool.page_tokens);
   const auto capacity = static_cast<cuuint64_t>(pool.capacity);
   const cuuint64_t sizes[3] = {sm90::kKeyBytes, paged ? tokens : capacity, capacity};
   const auto stride = static_cast<cuuint64_t>(pool.stride_bytes);
   const cuuint64_t strides[2] = {paged ? sm90::kKeyBytes : stride, stride};  // bytes, of dimensions 1 and 2
-  const cuuint32_t box[3] = {sm90::kKeyBytes, paged ? static_cast<cuuint32_t>(tokens) : sm90::kStageKeys, 1};
+  const cuuint32_t box[3] = {sm90::kKeyBytes, paged ? static_cast<cuuint32_t>(tokens) : stage_keys, 1};
   const cuuint32_t steps[3] = {1, 1, 1};
   if (encode(&maps->keys, CU_TENSOR_MAP_DATA_TYPE_UINT8, paged ? 3 : 2, pool.data, sizes, strides, box, steps,
              CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
@@ -125,8 +138,7 @@ bool make_maps(const PoolView &pool, sm90::TensorMaps *maps) {
     return false;
   }
   if (paged) return true;
-  const cuuint32_t scale_box = sm90::kStageKeys;
-  return encode(&maps->scales, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 1, pool.scales, &capacity, strides, &scale_box, steps,
+  return encode(&maps->scales, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 1, pool.scales, &capacity, strides, &stage_keys, steps,
                 CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
@@ -159,8 +171,8 @@ cudaError_t launch(const sm90::TensorMaps &maps, const ScoresParams &params, con
 template <int kHeads>
 cudaError_t launch_heads(const ScoresParams &params, const LaunchLimits &limits, cudaStream_t stream) {
   sm90::TensorMaps maps = {};
-  const bool boxes = make_maps(params.keys, &maps);
   const bool many = params.rows.count >= int64_t{kManyRowsPerSequence} * params.rows.num_seqs;
+  const bool boxes = make_maps(params.keys, many, &maps);
   if (many) {
     return boxes ? launch<kHeads, true, true>(maps, params, limits, stream)
                  : launch<kHeads, true, false>(maps, params, limits, stream);

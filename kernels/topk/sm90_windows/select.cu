@@ -3,8 +3,8 @@
 //
 // Bound: bytes, 4 per score. Design (docs/kernels/topk_sm90.md):
 //
-//   slot     every warp has tiles of its own in the row and a slot of its own in shared memory, which it refills itself
-//            by bulk copies, across rows
+//   slot     every warp has tiles of its own in the row and one or two slots of its own in shared memory, which it
+//            refills itself by bulk copies, across rows
 //   window   keys that the k-th lies between, from a sample of the row, drawn while the row before is finished
 //   tile     scores above the window become bits, one per column; scores in the window go to a list, in no order. If
 //            many scores have the window's lowest key (plateaus), these become bits too and stay out of the list
@@ -131,7 +131,7 @@ __device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) 
   const auto ask = [&](int32_t row, const Span &span) {
     if (row < 0 || !is_streamed(p, span)) return;
     const Span part = slice<S>(span, rank);
-    slots.ask(p, row, part, part.base + warp_id() * kTileColumns);
+    slots.ask(p, row, part, first_tile_column(part));
   };
   const auto load_sample = [&](int32_t row, const Span &span) {
     if (row >= 0 && is_streamed(p, span)) {
@@ -171,14 +171,14 @@ __device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) 
       window = find_window<S>(sample, span.count(), k, [&] {
 #pragma unroll
         for (int i = 1; i < S::kSlots; ++i) {
-          slots.ask(p, row, part, part.base + warp_id() * kTileColumns + i * S::kTile);
+          slots.ask(p, row, part, first_tile_column(part) + i * S::kTile);
         }
       });
       const Bounds bounds(window, nan_is_absent);
       const int32_t capacity = list_capacity<S>(window, span);
       int32_t num_above = 0;
       int32_t num_ties = 0;
-      for (int32_t column = part.base + warp_id() * kTileColumns; column < part.end; column += S::kTile) {
+      for (int32_t column = first_tile_column(part); column < part.end; column += S::kTile) {
         const float *tile = slots.wait(p, row, part, column);
         const TileBits bits = compare_tile(tile, bounds, part.begin - column, part.end - column);
         const int32_t word = (column - part.base) / 32 + lane_id();
