@@ -77,6 +77,11 @@
  * Streams. Operations on the CUDA backend are asynchronous on `stream`, a cudaStream_t or CUstream (NULL = the legacy
  * default stream); order between streams is the caller's. They may be captured into a CUDA graph. On the CPU backend
  * `stream` must be NULL and the operation has finished when the call returns.
+ * On compute capability 9.0 a kernel of ic_forward, ic_indexer_scores or ic_topk_select may start before the one in
+ * front of it on the stream has ended, and may let the next one start early (programmatic dependent launch). It waits
+ * for what is in front before it touches memory. Kernels that are launched as usual need nothing; one of yours that is
+ * launched to start early must call cudaGridDependencySynchronize() before it touches memory, whose ever it is. In a
+ * context with max_ctas none of the library's kernels starts early.
  *
  * Values in device memory (row_seq, key_begin, key_end, block tables, slots, indices) are never trusted: an illegal
  * one makes its row or key absent and never reads or writes out of bounds; operations on a cache also set a bit that

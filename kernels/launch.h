@@ -28,4 +28,13 @@ struct LaunchLimits {
 /// Sets sm90a from the code that was loaded onto the current device, and what it can run; compute_capability is set.
 cudaError_t find_sm90a(LaunchLimits *limits);
 
+/// sm_90: the kernel may be started before the one in front of it on the stream has ended; it waits for that itself
+/// (kernels/ptx/dependent_launch.cuh). Not under a limit of thread blocks, because those of both count.
+inline cudaLaunchAttribute dependent_launch(const LaunchLimits &limits) {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = limits.max_ctas == 0 ? 1 : 0;
+  return attribute;
+}
+
 }  // namespace ic::cuda

@@ -90,6 +90,16 @@ double seconds_of(const Stream &stream, const Body &body) {
   return static_cast<double>(milliseconds) * 1e-3;
 }
 
+/// Seconds of a replay, the mean of replays one behind the other for kSustainedSeconds; one takes about
+/// `replay_seconds`.
+double sustained_seconds(const Stream &stream, const Graph &graph, double replay_seconds, int *replays) {
+  *replays = static_cast<int>(std::max(1.0, std::ceil(kSustainedSeconds / replay_seconds)));
+  const double seconds = seconds_of(stream, [&] {
+    for (int i = 0; i < *replays; ++i) graph.replay(stream);
+  });
+  return seconds / *replays;
+}
+
 }  // namespace
 
 int32_t sets_past_l2(int64_t bytes_per_set) {
@@ -147,12 +157,7 @@ void measure(benchmark::State &state, int32_t num_sets, Figure figure, const Enq
   double per_call = 0;
   int samples = 0;
   if (figure == Figure::kSustained) {
-    samples = static_cast<int>(std::max(1.0, std::ceil(kSustainedSeconds / last)));
-    per_call = seconds_of(stream,
-                          [&] {
-                            for (int i = 0; i < samples; ++i) graph.replay(stream);
-                          }) /
-               (samples * calls);
+    per_call = sustained_seconds(stream, graph, last, &samples) / calls;
   } else {
     const auto affordable = static_cast<int>(kSampleSeconds / last);
     samples = std::clamp(affordable, kFewestSamples, kMostSamples);
@@ -162,6 +167,8 @@ void measure(benchmark::State &state, int32_t num_sets, Figure figure, const Enq
     std::sort(times.begin(), times.end());
     per_call = times[times.size() / 2];
     state.counters["best_us"] = 1e6 * times.front();
+    int replays = 0;
+    state.counters["mean_us"] = 1e6 * sustained_seconds(stream, graph, last, &replays) / calls;
   }
   state.counters["samples"] = samples;
   state.counters["sets"] = num_sets;

@@ -51,7 +51,7 @@ def read_rows(measured: dict, peers: dict) -> list[dict]:
             row["error"] = entry["error_message"]
         else:
             row["time"] = entry["real_time"]
-            for key in ("samples", "sets", "calls", "best_us", "FLOP/s", "B/s"):
+            for key in ("samples", "sets", "calls", "best_us", "mean_us", "FLOP/s", "B/s"):
                 if key in entry:
                     row[key] = entry[key]
         for key in ("limit", "peer", "peer_name", "must", "goal"):
@@ -66,9 +66,19 @@ def number(value: float | None) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def mean(row: dict) -> float | None:
+    """The mean beside a median, in the row's unit."""
+    return row["mean_us"] / {"us": 1, "ms": 1e3}[row["unit"]] if "mean_us" in row else None
+
+
+def reaches(row: dict, name: str) -> bool:
+    """Whether the median and the mean are at or under a figure of the peers' file."""
+    return row[name] is not None and max(row["time"], mean(row) or 0) <= row[name]
+
+
 def verdict(row: dict) -> str:
     for name in ("goal", "must"):
-        if row[name] is not None and row["time"] <= row[name]:
+        if reaches(row, name):
             return name
     return "" if row["goal"] is None else "-"
 
@@ -79,7 +89,8 @@ def markdown(result: dict, peers: dict) -> str:
         "",
         f"Driver {result['driver']}, {result['memory']}, power limit {result['power_limit']}; commit {result['commit']}.",
         "Times of what users call, through the C API: CUDA events around replays of a graph, inputs rotated past the L2",
-        "(bench/gpu/measure.h). Full layers and top-k are checked for exactness in the same run. Peers, must and goal:",
+        "(bench/gpu/measure.h). Mean: beside a median, that of the same replays one behind the other for 0.3 s; must and",
+        "goal are reached where both are. Full layers and top-k are checked for exactness in the same run. Peers, must and goal:",
         f"{peers['source']} Limits, of that card:",
         "; ".join(f"{names}: {text}" for names, text in peers["limits"].items()) + ".",
     ]
@@ -89,17 +100,19 @@ def markdown(result: dict, peers: dict) -> str:
             continue
         unit = rows[0]["unit"]
         lines += ["", f"## {title}, {unit}", ""]
-        lines += ["| case | measured | limit | / limit | peer | peer / ours | must | goal | reached |"]
-        lines += ["|---|---|---|---|---|---|---|---|---|"]
+        lines += ["| case | measured | mean | limit | / limit | peer | peer / ours | must | goal | reached |"]
+        lines += ["|---|---|---|---|---|---|---|---|---|---|"]
         for row in rows:
             case = " ".join(row["row"].split("/")[1:]).replace(":", " ") or "one call"
             if "error" in row:
-                lines.append(f"| {case} | {row['error']} | {number(row['limit'])} | | {number(row['peer'])} | | | | |")
+                lines.append(
+                    f"| {case} | {row['error']} | | {number(row['limit'])} | | {number(row['peer'])} | | | | |"
+                )
                 continue
             over = row["time"] / row["limit"] if row["limit"] else None
             gain = row["peer"] / row["time"] if row["peer"] else None
-            cells = [case, number(row["time"]), number(row["limit"]), number(over), number(row["peer"]), number(gain)]
-            cells += [number(row["must"]), number(row["goal"]), verdict(row)]
+            cells = [case, number(row["time"]), number(mean(row)), number(row["limit"]), number(over)]
+            cells += [number(row["peer"]), number(gain), number(row["must"]), number(row["goal"]), verdict(row)]
             lines.append("| " + " | ".join(cells) + " |")
     names = sorted({f"{row['row'].split('/')[0]}: {row['peer_name']}" for row in result["rows"] if row["peer_name"]})
     lines += ["", "Peers: " + "; ".join(names) + "."]
@@ -110,14 +123,14 @@ def summary(result: dict) -> str:
     good = [row for row in result["rows"] if "time" in row]
     with_peer = [row for row in good if row["peer"]]
     with_goal = [row for row in good if row["goal"] is not None]
-    goals = sum(row["time"] <= row["goal"] for row in with_goal)
+    goals = sum(reaches(row, "goal") for row in with_goal)
     musts = [row for row in good if row["must"] is not None]
     over = [row["time"] / row["limit"] for row in with_goal if row["limit"]]
     return (
         f"{result['card']}, driver {result['driver']}, commit {result['commit'][:12]}: {len(good)} of "
         f"{len(result['rows'])} rows measured in {result['seconds']:.0f} s; faster than the peer in "
         f"{sum(row['time'] < row['peer'] for row in with_peer)} of {len(with_peer)}, must reached in "
-        f"{sum(row['time'] <= row['must'] for row in musts)} of {len(musts)}, goal in {goals} of {len(with_goal)}; "
+        f"{sum(reaches(row, 'must') for row in musts)} of {len(musts)}, goal in {goals} of {len(with_goal)}; "
         f"median {statistics.median(over) if over else 0:.1f} times the limit"
     )
 

@@ -35,24 +35,24 @@ cudaError_t load_kernel(const void *kernel) {
 }
 
 /// As many clusters as rows, and no more than run at once. The kernel is told whether it may write rows of indices by
-/// bulk copies.
+/// bulk copies; it calls ptx::wait_for_previous_kernel().
 template <class S>
 cudaError_t launch_kernel(void (*kernel)(SelectRowsParams, bool), const SelectRowsParams &params,
                           const LaunchLimits &limits, cudaStream_t stream) {
   const int64_t resident = int64_t{limits.num_processors} * S::kBlocksPerProcessor;
   const int64_t blocks = std::min(int64_t{params.rows.count} * S::kCluster, resident);
-  cudaLaunchAttribute cluster = {};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim.x = S::kCluster;
-  cluster.val.clusterDim.y = 1;
-  cluster.val.clusterDim.z = 1;
+  cudaLaunchAttribute attributes[2] = {dependent_launch(limits), {}};
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim.x = S::kCluster;
+  attributes[1].val.clusterDim.y = 1;
+  attributes[1].val.clusterDim.z = 1;
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(std::max(limits.grid(blocks) / S::kCluster, 1u) * S::kCluster);
   config.blockDim = dim3(S::kThreads);
   config.dynamicSmemBytes = S::kBytes;
   config.stream = stream;
-  config.attrs = &cluster;
-  config.numAttrs = S::kCluster > 1 ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = S::kCluster > 1 ? 2 : 1;
   const bool bulk_output = on_16_bytes(params.out.indices, params.out.index_stride);
   return cudaLaunchKernelEx(&config, kernel, params, bulk_output);
 }

@@ -33,10 +33,12 @@ reduced='--gtest_filter=-*Long*:*AllocateNothing*'
 # Hopper's selection copies whole pieces of 16 bytes, so up to three columns in front of a row and behind it, which it does
 # not use. In the matrix between scores and selection nobody has written these: initcheck sees that kernel here alone.
 selected='--gtest_filter=Shapes/SelectSm90.*-*Long*'
-# racecheck slows the use of shared memory a thousandfold: kernels once, at small sizes. Not yet Hopper's scores.
+# racecheck slows the use of shared memory a thousandfold: kernels once, at small sizes; Hopper's scores in a build of
+# their own (tests/gpu/every_lane_arrives.cu).
 raced='--gtest_filter=RandomSmall.*:Shapes/SelectSm90.RangesOutside*:Shapes/SelectSm90.RowsOfOne*/SmallRows'
 raced+=':Shapes/SelectSm90.RowsOfOne*/TwoWindows:Shapes/SelectSm90.RowsOfOne*/FourWindows'
 raced+=':Shapes/SelectSm90.RowsOfOne*/EightWindows:Shapes/SelectSm90.RowsOfOne*/ListedRows'
+raced+=':Shapes/SelectSm90.ListsShort*/TwoWindows:Shapes/SelectSm90.ListsShort*/EightWindows:ScoresSm90.RacecheckRings'
 raced+=':Merge.KeysInSeveralParts:Prepare.TiesRoundToEven:Prepare.SpecialValues'
 raced+=':IndexSets.StampsAndTheirCheck:IndexSets.ReplayedImportChecksWhatItFinds:CudaApi.*:CheckValues.*'
 raced+=':Attend.RowsWithoutKeysAreZero:Attend.LengthsMayBeNull:Attend.OneKeyIsCopied:AttentionMass.LengthsMayBeNull'

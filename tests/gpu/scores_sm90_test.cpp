@@ -10,6 +10,9 @@
 #include <vector>
 
 #include "tests/gpu/captured.h"
+#include "tests/gpu/device_limits.h"
+#include "tests/gpu/every_lane_arrives.h"
+#include "tests/gpu/late_input.h"
 #include "tests/gpu/scores_check.h"
 #include "tests/gpu/scores_problem.h"
 
@@ -300,6 +303,70 @@ TEST_F(ScoresSm90, ShortRowsOfManySequences) {
         shape.illegal = max_ctas == 3;
         compare(shape, seed++, *limited);
         if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+/// One thread block that goes several times round all its rings, by every loader: small enough for racecheck.
+TEST_F(ScoresSm90, RacecheckRings) {
+  const cuda::LaunchLimits limits = device_limits(1);
+  ASSERT_EQ(cuda::load_scores_every_lane(limits), cudaSuccess);
+  uint32_t seed = run_seed();
+  for (const int32_t heads : kHeads) {
+    for (const bool many : {false, true}) {
+      for (const int32_t page_tokens : {0, 1, 64}) {
+        for (const bool unaligned : {false, true}) {
+          ScoresShape shape = shape_of(heads, page_tokens);
+          shape.num_seqs = many ? 3 : 10;
+          shape.num_rows = many ? 40 : 20;
+          shape.max_keys = 420;
+          shape.unaligned = unaligned;
+          SCOPED_TRACE(describe(shape) + ", seed " + std::to_string(seed));
+          ScoresProblem problem(shape, seed++);
+          DeviceScores device(problem);
+          ASSERT_EQ(cuda::launch_scores_every_lane(device.params(), limits, nullptr), cudaSuccess);
+          ScoresCheck(problem).expect(device.read());
+          if (HasFatalFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+/// A kernel that may start before the one in front has ended reads what that one writes last; and what is behind it
+/// sees that, too, although no row has a key.
+TEST_F(ScoresSm90, WaitsForTheKernelInFront) {
+  uint32_t seed = run_seed();
+  for (const bool many : {false, true}) {
+    for (const int32_t page_tokens : {0, 1, 64}) {
+      for (const bool empty : {false, true}) {
+        ScoresShape shape = shape_of(64, page_tokens);
+        shape.num_seqs = many ? 2 : 30;
+        shape.num_rows = 40;
+        shape.max_keys = 900;
+        shape.causal = true;
+        ScoresProblem problem(shape, seed++);
+        if (empty) std::fill(problem.end.begin(), problem.end.end(), 0);
+        ScoresCheck check(problem);
+        for (const Front front : kFronts) {
+          SCOPED_TRACE(describe(shape) + ", front " + std::to_string(static_cast<int>(front)));
+          DeviceScores device(problem);
+          ScoresParams p = device.params();
+          const size_t q_bytes = problem.q.size() - problem.q_shift();
+          const DeviceArray<uint8_t> q(std::vector<uint8_t>(q_bytes, 0x7f));  // NaN
+          const DeviceArray<int32_t> end(std::vector<int32_t>(problem.end.size(), 1));
+          const DeviceArray<int32_t> end_behind(problem.end.size());
+          const std::vector<Copy> inputs = {{q.data(), p.query.q, q_bytes},
+                                            {end.data(), p.rows.key_end, end.size() * 4}};
+          const Copy next = {end_behind.data(), end.data(), end.size() * 4};
+          p.query.q = q.data();
+          p.rows.key_end = end.data();
+          run_behind(inputs, front, [&](cudaStream_t stream) { cuda_backend().scores(p, stream); }, next);
+          check.expect(device.read());
+          EXPECT_EQ(end_behind.read(), problem.end);
+          if (HasFailure()) return;
+        }
       }
     }
   }

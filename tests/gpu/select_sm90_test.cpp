@@ -15,6 +15,8 @@
 #include "kernels/topk/launch.h"
 #include "tests/gpu/backends.h"
 #include "tests/gpu/captured.h"
+#include "tests/gpu/device_limits.h"
+#include "tests/gpu/late_input.h"
 #include "tests/gpu/select_matrix.h"
 #include "tests/gpu/selection.h"
 
@@ -43,17 +45,6 @@ constexpr Variant kVariants[] = {{SelectVariant::kSmallRows, "SmallRows", 64, 25
                                  {SelectVariant::kFourWindows, "FourWindows", 64, 1024, 65536, 266109, 4},
                                  {SelectVariant::kEightWindows, "EightWindows", 64, 1024, 131072, 270077, 8},
                                  {SelectVariant::kListedRows, "ListedRows", 4097, 512, 8192, 232800, 1}};
-
-LaunchLimits device_limits(int32_t max_ctas = 0) {
-  cuda_backend();  // loads the kernels
-  int processors = 0, major = 0, minor = 0;
-  IC_REQUIRE_CUDA(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, 0));
-  IC_REQUIRE_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
-  IC_REQUIRE_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0));
-  LaunchLimits limits{processors, max_ctas, 10 * major + minor, false};
-  IC_REQUIRE_CUDA(cuda::find_sm90a(&limits));
-  return limits;
-}
 
 SelectRowsParams rows_params(const SelectParams &p, bool nan_is_absent) {
   SelectRowsParams r = {};
@@ -310,6 +301,42 @@ TEST_P(SelectSm90, RandomShapes) {
     compare(m, {.k = draw(1, 2048), .scores = draw(0, 1) == 0, .index_pad = draw(0, 3)},
             draw(0, 1) == 0 ? 0 : GetParam().cluster * draw(1, 3), static_cast<size_t>(4 * draw(0, 3)));
     if (HasFatalFailure()) return;
+  }
+}
+
+/// As the scores' test of this name.
+TEST_P(SelectSm90, WaitsForTheKernelInFront) {
+  const LaunchLimits limits = device_limits();
+  for (const bool empty : {false, true}) {
+    const int32_t columns = std::min(40000, GetParam().longest);
+    Matrix m = make_rows(GetParam(), Kind::kGaussian, 3, columns, run_seed());
+    if (empty) std::fill(m.end.begin(), m.end.end(), 0);
+    const Wanted wanted{.k = 2048};
+    const Selection expected = select_on_cpu(m, wanted);
+    for (const Front front : kFronts) {
+      SCOPED_TRACE("front " + std::to_string(static_cast<int>(front)));
+      const DeviceMatrix device(m);
+      const DeviceSelection selection(wanted, m.rows);
+      const PoisonedWorkspace workspace(256);
+      SelectRowsParams p = rows_params(device.params(selection.out(), workspace), false);
+      const DeviceArray<float> scores(std::vector<float>(m.scores.size(), 1.0f));
+      const DeviceArray<int32_t> end(std::vector<int32_t>(m.end.size(), columns - 1));
+      const DeviceArray<int32_t> end_behind(m.end.size());
+      const std::vector<Copy> inputs = {{scores.data(), p.scores, m.scores.size() * 4},
+                                        {end.data(), p.rows.key_end, m.end.size() * 4}};
+      const Copy next = {end_behind.data(), end.data(), m.end.size() * 4};
+      p.scores = scores.data();
+      p.rows.key_end = end.data();
+      run_behind(
+          inputs, front,
+          [&](cudaStream_t stream) {
+            ASSERT_EQ(cuda::launch_select_sm90(p, limits, GetParam().variant, stream), cudaSuccess);
+          },
+          next);
+      expect_same(selection.read(), expected, wanted);
+      EXPECT_EQ(end_behind.read(), m.end);
+      if (HasFailure()) return;
+    }
   }
 }
 

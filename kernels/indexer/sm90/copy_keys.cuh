@@ -99,8 +99,7 @@ struct KeyCopies {
   /// The copies of the oldest stage are in shared memory: for the matrix instructions too.
   __device__ void hand_over() {
     ptx::fence_async_proxy();
-    __syncwarp();
-    if (lane == 0) ptx::mbarrier_arrive(Stages::full_barrier(control, finished));
+    arrive_as_warp(Stages::full(control, finished), lane);
     ++finished;
   }
 

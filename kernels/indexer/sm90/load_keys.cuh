@@ -53,13 +53,19 @@ struct Loader {
   /// Stages from number n on that other warps load, in front of the first of this one.
   __device__ int32_t until_own(uint32_t n) const { return static_cast<int32_t>((part - n) % kStep); }
 
-  /// Lane 0, when the words of info.there have been written or all keys are there. n: the stage's number.
+  /// All lanes, when the words of info.there have been written or all keys are there. n: the stage's number.
   __device__ void publish(uint32_t n, const Run &run, int32_t stage, bool all, uint32_t bytes, uint32_t skip) const {
-    StageInfo &info = Stages::info(control, n);
-    info.all = all ? kEveryPart : 0;
-    if constexpr (kMany) info.plain = all && is_plain<kKeys>(run, stage) ? kEveryPart : 0;
-    info.skip = skip;
-    ptx::mbarrier_arrive_expect(Stages::full_barrier(control, n), bytes);
+    __syncwarp();
+    const uint32_t full = ptx::shared_address(&Stages::full(control, n));
+    if (lane == 0) {
+      StageInfo &info = Stages::info(control, n);
+      info.all = all ? kEveryPart : 0;
+      if constexpr (kMany) info.plain = all && is_plain<kKeys>(run, stage) ? kEveryPart : 0;
+      info.skip = skip;
+      ptx::mbarrier_arrive_expect(full, bytes);
+    } else if (lane < kArrivingLanes) {
+      ptx::mbarrier_arrive(full);
+    }
   }
 
   /// Stages [first, first + count) by the tensor maps, contiguous.
@@ -76,11 +82,11 @@ struct Loader {
       const bool all = possible && vector + begin >= 0 && vector + end <= p.keys.capacity;
       Stages::wait_empty(control, n);
       if (!all) name_vectors(n, run, start, vector, possible);
+      const auto at = static_cast<int32_t>(min(max(vector, int64_t{-kKeys}), p.keys.capacity));
+      const uint32_t skip = static_cast<uint32_t>(at) % 4;  // a box of scales must start on 16 bytes
       if (lane == 0) {
-        const uint32_t full = Stages::full_barrier(control, n);
+        const uint32_t full = ptx::shared_address(&Stages::full(control, n));
         const uint32_t scales = ptx::shared_address(Stages::scales(control, n));
-        const auto at = static_cast<int32_t>(min(max(vector, int64_t{-kKeys}), p.keys.capacity));
-        const uint32_t skip = static_cast<uint32_t>(at) % 4;  // a box of scales must start on 16 bytes
         const auto scale = static_cast<int32_t>(at - skip);
         if constexpr (kMany) {
           ptx::copy_box_2d(ptx::shared_address(Stages::keys(keys, n)), &maps.keys, full, 0, at);
@@ -90,9 +96,8 @@ struct Loader {
         }
         ptx::copy_box_1d(scales, &maps.scales, full, scale);
         if (skip != 0) ptx::copy_box_1d(scales + kScaleBytes, &maps.scales, full, scale + kKeys);
-        publish(n, run, stage, all, Stages::kBytes + (skip != 0 ? 2 : 1) * kScaleBytes, skip);
       }
-      __syncwarp();
+      publish(n, run, stage, all, Stages::kBytes + (skip != 0 ? 2 : 1) * kScaleBytes, skip);
     }
   }
 
@@ -145,7 +150,7 @@ struct Loader {
         note_bad(run, wanted && !inside && page != -1, box_start, min(run.end - tokens, box_start) + tokens, &fault);
       }
       const uint32_t loaded = __ballot_sync(~0u, inside);
-      const uint32_t full = Stages::full_barrier(control, n);
+      const uint32_t full = ptx::shared_address(&Stages::full(control, n));
       Stages::wait_empty(control, n);
       if (inside) {
         const uint32_t to = ptx::shared_address(Stages::keys(keys, n)) + lane * tokens * kKeyBytes;
@@ -162,8 +167,7 @@ struct Loader {
         const uint32_t high = loaded >> (lane * 32 + 16 >> shift) & 1;
         Stages::info(control, n).there[lane] = (low != 0 ? 0xffffu : 0) | (high != 0 ? 0xffff0000u : 0);
       }
-      __syncwarp();
-      if (lane == 0) publish(n, run, stage, all, static_cast<uint32_t>(__popc(loaded) * tokens * (kKeyBytes + 4)), 0);
+      publish(n, run, stage, all, static_cast<uint32_t>(__popc(loaded) * tokens * (kKeyBytes + 4)), 0);
     }
   }
 

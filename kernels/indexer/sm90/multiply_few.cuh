@@ -112,8 +112,7 @@ __device__ void score_few(const ScoresParams &p, Control &control, uint8_t *keys
       if (static_cast<uint32_t>(at - range.begin) < visible) store_score(p.others, to + at, score, there);
     }
     number += stages;
-    __syncwarp();
-    if (lane == 0) ptx::mbarrier_arrive(ptx::shared_address(&control.queries_empty[slot]));
+    arrive_as_warp(control.queries_empty[slot], lane);
   }
 }
 

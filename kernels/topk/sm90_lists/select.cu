@@ -16,6 +16,7 @@
 
 #include "kernels/policy/sm90.h"
 #include "kernels/ptx/bulk_copy.cuh"
+#include "kernels/ptx/dependent_launch.cuh"
 #include "kernels/ptx/mbarrier.cuh"
 #include "kernels/topk/launch.h"
 #include "kernels/topk/order_key.cuh"
@@ -361,6 +362,7 @@ __device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) 
     ptx::mbarrier_init_fence();
     ptx::fence_async();
   }
+  ptx::wait_for_previous_kernel();
   if (tid < kTurnsAhead) {
     sm90::RowWords range;
     range.load(p.rows, row_of(p, tid));

@@ -66,7 +66,7 @@ struct SelectShape {
   static constexpr int kBlocksPerProcessor = kBlocksPerProcessor_;
   static constexpr int kBins = kBins_;
   /// Entries of a list that is stored into the other blocks: of a part's share of usual windows 1.4 times at 128K
-  /// columns, 1.2 times at 200K.
+  /// columns, 1.2 times at 200K; in clusters of eight 2.1 and 1.7 times.
   static constexpr int kMostPushed = kCluster == 8 ? 512 : 3072 / kCluster;
   static constexpr int kBinBits = kBins >= 2048 ? 11 : 10;  // of a key
 
