@@ -28,12 +28,15 @@ struct LaunchLimits {
 /// Sets sm90a from the code that was loaded onto the current device, and what it can run; compute_capability is set.
 cudaError_t find_sm90a(LaunchLimits *limits);
 
-/// sm_90: the kernel may be started before the one in front of it on the stream has ended; it waits for that itself
+/// sm_90: whether kernels may start before the one in front of them on the stream has ended, and let the next one start
 /// (kernels/ptx/dependent_launch.cuh). Not under a limit of thread blocks, because those of both count.
+inline bool start_early(const LaunchLimits &limits) { return limits.max_ctas == 0; }
+
+/// For a kernel that waits for those in front itself.
 inline cudaLaunchAttribute dependent_launch(const LaunchLimits &limits) {
   cudaLaunchAttribute attribute = {};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = limits.max_ctas == 0 ? 1 : 0;
+  attribute.val.programmaticStreamSerializationAllowed = start_early(limits) ? 1 : 0;
   return attribute;
 }
 

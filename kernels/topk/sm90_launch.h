@@ -34,10 +34,15 @@ cudaError_t load_kernel(const void *kernel) {
   return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(S::kBytes));
 }
 
-/// As many clusters as rows, and no more than run at once. The kernel is told whether it may write rows of indices by
-/// bulk copies; it calls ptx::wait_for_previous_kernel().
+/// What a kernel is told beside the call.
+struct LaunchFacts {
+  bool bulk_output;     // rows of indices may be written by bulk copies
+  bool next_may_start;  // while this kernel runs
+};
+
+/// As many clusters as rows, and no more than run at once. The kernel calls ptx::wait_for_previous_kernel().
 template <class S>
-cudaError_t launch_kernel(void (*kernel)(SelectRowsParams, bool), const SelectRowsParams &params,
+cudaError_t launch_kernel(void (*kernel)(SelectRowsParams, LaunchFacts), const SelectRowsParams &params,
                           const LaunchLimits &limits, cudaStream_t stream) {
   const int64_t resident = int64_t{limits.num_processors} * S::kBlocksPerProcessor;
   const int64_t blocks = std::min(int64_t{params.rows.count} * S::kCluster, resident);
@@ -53,8 +58,8 @@ cudaError_t launch_kernel(void (*kernel)(SelectRowsParams, bool), const SelectRo
   config.stream = stream;
   config.attrs = attributes;
   config.numAttrs = S::kCluster > 1 ? 2 : 1;
-  const bool bulk_output = on_16_bytes(params.out.indices, params.out.index_stride);
-  return cudaLaunchKernelEx(&config, kernel, params, bulk_output);
+  const LaunchFacts facts = {on_16_bytes(params.out.indices, params.out.index_stride), start_early(limits)};
+  return cudaLaunchKernelEx(&config, kernel, params, facts);
 }
 
 }  // namespace ic::cuda::sm90

@@ -3,7 +3,7 @@
 //
 // racecheck (2025.3 and 2026.4) orders what a thread did before it arrived, but not what the other lanes of its warp
 // did before __syncwarp(): it reports a race in any ring that one lane hands over for its warp. All else is the same
-// code, so that what it says about this one counts for the other.
+// code, so that what it says here counts there, but for the __syncwarp() in front of an arrival.
 #define INDEXCACHE_EVERY_LANE_ARRIVES
 #define sm90 sm90_every_lane
 #define load_scores_sm90 load_scores_every_lane

@@ -10,6 +10,12 @@ namespace {
 constexpr int kThreads = 512;
 constexpr uint64_t kLateNanoseconds = 100000;
 
+/// What one kernel copies.
+struct Copies {
+  Copy all[kMostCopies];
+  size_t count;
+};
+
 __device__ void copy(const Copy &what) {
   for (size_t i = threadIdx.x; i < what.bytes; i += kThreads) {
     static_cast<uint8_t *>(what.to)[i] = static_cast<const uint8_t *>(what.from)[i];
@@ -22,14 +28,14 @@ __device__ uint64_t nanoseconds() {
   return time;
 }
 
-__global__ void late_copy(Copy what) {
+__global__ void late_copy(Copies what) {
 #if __CUDA_ARCH__ >= 900
   cudaTriggerProgrammaticLaunchCompletion();
 #endif
   const uint64_t begin = nanoseconds();
   while (nanoseconds() - begin < kLateNanoseconds) {
   }
-  copy(what);
+  for (size_t i = 0; i < what.count; ++i) copy(what.all[i]);
 }
 
 __global__ void next_copy(Copy what) {
@@ -78,17 +84,20 @@ void launch_next(const Copy &what, cudaStream_t stream) {
 
 void run_behind(const std::vector<Copy> &inputs, Front front, const std::function<void(cudaStream_t)> &operation,
                 const Copy &next) {
+  ASSERT_LE(inputs.size(), kMostCopies);
+  Copies copies = {};
+  for (const Copy &input : inputs) copies.all[copies.count++] = input;
   const bool captured = front == Front::kSameStreamCaptured || front == Front::kOtherStreamCaptured;
   const bool other = front == Front::kOtherStream || front == Front::kOtherStreamCaptured;
   const TestStream side;
   const Event fork, join;
   const auto enqueue = [&](cudaStream_t stream) {
-    const cudaStream_t copies = other ? side.get() : stream;
-    if (other) fork.order(stream, copies);
-    for (const Copy &input : inputs) late_copy<<<1, kThreads, 0, copies>>>(input);
+    const cudaStream_t copying = other ? side.get() : stream;
+    if (other) fork.order(stream, copying);
+    late_copy<<<1, kThreads, 0, copying>>>(copies);
     if (other) {
       do_nothing<<<1, 1, 0, stream>>>();  // the operation may start when this one has, but for the event
-      join.order(copies, stream);
+      join.order(copying, stream);
     }
     IC_REQUIRE_CUDA(cudaGetLastError());
     operation(stream);

@@ -319,16 +319,14 @@ TEST_P(SelectSm90, WaitsForTheKernelInFront) {
       const DeviceSelection selection(wanted, m.rows);
       const PoisonedWorkspace workspace(256);
       SelectRowsParams p = rows_params(device.params(selection.out(), workspace), false);
-      const DeviceArray<float> scores(std::vector<float>(m.scores.size(), 1.0f));
-      const DeviceArray<int32_t> end(std::vector<int32_t>(m.end.size(), columns - 1));
+      LateInputs late;
+      p.scores = late.add(p.scores, m.scores.size(), 0x7f);  // NaN
+      p.rows.key_begin = late.add(p.rows.key_begin, m.begin.size(), 1);
+      p.rows.key_end = late.add(p.rows.key_end, m.end.size(), 1);
       const DeviceArray<int32_t> end_behind(m.end.size());
-      const std::vector<Copy> inputs = {{scores.data(), p.scores, m.scores.size() * 4},
-                                        {end.data(), p.rows.key_end, m.end.size() * 4}};
-      const Copy next = {end_behind.data(), end.data(), m.end.size() * 4};
-      p.scores = scores.data();
-      p.rows.key_end = end.data();
+      const Copy next = {end_behind.data(), p.rows.key_end, m.end.size() * 4};
       run_behind(
-          inputs, front,
+          late.copies(), front,
           [&](cudaStream_t stream) {
             ASSERT_EQ(cuda::launch_select_sm90(p, limits, GetParam().variant, stream), cudaSuccess);
           },

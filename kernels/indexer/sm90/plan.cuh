@@ -29,6 +29,7 @@ struct Plan {
   int32_t queries_aligned;  // 1: rows of queries start on 16 bytes
   int32_t chunk_rows;       // multiple of 32
   int32_t num_chunks;       // at most kMaxChunks
+  int32_t next_may_start;   // 1: the next kernel may start while this one runs
 };
 
 /// One of 32 consecutive rows, in its lane.

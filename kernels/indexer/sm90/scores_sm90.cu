@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(threads_of(kMany, kTensorMap), 1)
   uint8_t *keys = shared;
   uint8_t *queries = keys + sm90::kRingBytes;
   auto &control = *reinterpret_cast<sm90::Control *>(queries + query_bytes(kHeads, kMany));
-  if constexpr (!kMany) ptx::let_next_kernel_start();
+  if (!kMany && plan.next_may_start != 0) ptx::let_next_kernel_start();
   if (threadIdx.x == 0) {
     sm90::init_barriers(control, sm90::stage_writers(kTensorMap), Stages::kReaders, kQueryThreads, kMathThreads / 32);
   }
@@ -146,8 +146,9 @@ bool make_maps(const PoolView &pool, bool many, sm90::TensorMaps *maps) {
                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
-Plan make_plan(const ScoresParams &p) {
+Plan make_plan(const ScoresParams &p, const LaunchLimits &limits) {
   Plan plan;
+  plan.next_may_start = start_early(limits) ? 1 : 0;
   plan.page_shift = page_shift(p.keys);
   const auto key_bits = reinterpret_cast<uintptr_t>(p.keys.data) | static_cast<uintptr_t>(p.keys.stride_bytes);
   plan.key_unit = key_bits % 16 == 0 ? 16 : key_bits % 4 == 0 ? 4 : 1;
@@ -171,7 +172,8 @@ cudaError_t launch(const sm90::TensorMaps &maps, const ScoresParams &params, con
   cudaLaunchAttribute dependent = dependent_launch(limits);
   config.attrs = &dependent;
   config.numAttrs = kMany ? 0 : 1;  // prefill waits for the kernel in front as usual: it takes long enough
-  return cudaLaunchKernelEx(&config, scores_sm90_kernel<kHeads, kMany, kTensorMap>, maps, params, make_plan(params));
+  return cudaLaunchKernelEx(&config, scores_sm90_kernel<kHeads, kMany, kTensorMap>, maps, params,
+                            make_plan(params, limits));
 }
 
 template <int kHeads>

@@ -456,9 +456,9 @@ __device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) 
 #endif
 
 __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocksPerProcessor)
-    select_sm90_kernel(const __grid_constant__ SelectRowsParams p, bool bulk_output) {
+    select_sm90_kernel(const __grid_constant__ SelectRowsParams p, sm90::LaunchFacts facts) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  select_rows(p, bulk_output);
+  select_rows(p, facts.bulk_output);
 #endif
 }
 

@@ -105,7 +105,7 @@ __device__ __noinline__ Found<S> look_again(const float *scores, Span span, Span
 }
 
 template <class S>
-__device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) {
+__device__ inline void select_rows(const SelectRowsParams &p, const sm90::LaunchFacts &facts) {
   BlockWords &words = block_words<S>();
   const int tid = static_cast<int>(threadIdx.x);
   const int32_t rank = S::kCluster > 1 ? static_cast<int32_t>(ptx::cluster_rank()) : 0;
@@ -118,7 +118,7 @@ __device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) 
   // finished.
   const auto row_of = [&](int32_t item) { return p.rows.count - 1 - item; };
   // With many rows to a block the next kernel's blocks, waiting beside these, cost 2 % and save nothing.
-  if constexpr (S::kBlocksPerProcessor == 1) ptx::let_next_kernel_start();
+  if (S::kBlocksPerProcessor == 1 && facts.next_may_start) ptx::let_next_kernel_start();
   Exchange<S> exchange(rank);
   exchange.init();
   if constexpr (S::kCluster > 1) ptx::cluster_arrive_relaxed();
@@ -241,7 +241,7 @@ __device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) 
     } else {
       load_sample(row_of(item + item_step), next);
     }
-    write_chosen<S>(p, bulk_output, row, part, tie_bits<S>(window, span), from_ties - ties_in_front, start, rank,
+    write_chosen<S>(p, facts.bulk_output, row, part, tie_bits<S>(window, span), from_ties - ties_in_front, start, rank,
                     counts.above + from_list + from_ties);
     if (in_use) ptx::cluster_wait();
   }
@@ -252,9 +252,9 @@ __device__ inline void select_rows(const SelectRowsParams &p, bool bulk_output) 
 
 template <class S>
 __global__ void __launch_bounds__(S::kThreads, S::kBlocksPerProcessor)
-    select_sm90_kernel(const __grid_constant__ SelectRowsParams p, bool bulk_output) {
+    select_sm90_kernel(const __grid_constant__ SelectRowsParams p, sm90::LaunchFacts facts) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  select_rows<S>(p, bulk_output);
+  select_rows<S>(p, facts);
 #endif
 }
 
