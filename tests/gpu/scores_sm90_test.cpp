@@ -308,14 +308,14 @@ TEST_F(ScoresSm90, ShortRowsOfManySequences) {
   }
 }
 
-/// One thread block that goes several times round all its rings, by every loader: small enough for racecheck.
+/// One thread block that goes round its rings more than once, by boxes, pages and copies: small enough for racecheck.
 TEST_F(ScoresSm90, RacecheckRings) {
   const cuda::LaunchLimits limits = device_limits(1);
   ASSERT_EQ(cuda::load_scores_every_lane(limits), cudaSuccess);
   uint32_t seed = run_seed();
   for (const int32_t heads : kHeads) {
     for (const bool many : {false, true}) {
-      for (const int32_t page_tokens : {0, 1, 64}) {
+      for (const int32_t page_tokens : {0, 1, 64, 256}) {
         for (const bool unaligned : {false, true}) {
           ScoresShape shape = shape_of(heads, page_tokens);
           shape.num_seqs = many ? 3 : 25;
