@@ -80,9 +80,9 @@
  * On compute capability 9.0 a kernel of ic_forward, ic_indexer_scores or ic_topk_select may start before the one in
  * front of it on the stream has ended, and may let the next one start early (programmatic dependent launch). It waits
  * for what is in front before it touches memory. Kernels that are launched as usual need nothing. One of yours that is
- * launched to start early must call cudaGridDependencySynchronize(), before it touches memory that anything earlier on
- * the stream reads or writes (what is in front of the library's kernel may run, too) and before it ends, also when it
- * has nothing to do. A captured graph has programmatic edges, which its queries return with edge data only. In a
+ * launched to start early must call cudaGridDependencySynchronize() before it touches memory that anything earlier on
+ * the stream reads or writes (what is in front of the library's kernel may still be running), and before it ends, even
+ * if it has nothing to do. A captured graph has programmatic edges, which its queries return with edge data only. In a
  * context with max_ctas there is none of this.
  *
  * Values in device memory (row_seq, key_begin, key_end, block tables, slots, indices) are never trusted: an illegal

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Kernels that let the next one start and take their time, and one that starts early and waits.
 #include <cstdint>
 
 #include "tests/gpu/captured.h"
