@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,9 @@ ENGINES = Path(__file__).resolve().parent / "engines"
 PROGRAM = [sys.executable, "-m", "indexcache.tool"]
 PYTHON_ENGINE = shlex.join([sys.executable, str(ENGINES / "toy.py")])
 SHELL_ENGINE = str(ENGINES / "toy.sh")
+
+# A shell lets what it starts in the background ignore SIGINT, and children inherit that; but not a handler.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _awk_engine() -> str:
