@@ -3,9 +3,9 @@
 //
 // The graph has one call per input set, and the sets together are larger than the L2, so that no call finds its inputs
 // there; the time is that of the graph over the number of calls. Where the sets make a graph too short to be timed, the
-// round is repeated. Behind 0.2 s of warm-up: the median of at least 15 replays, and beside it the mean of replays one
-// behind the other for 0.3 s, as a busy engine has them (counter mean_us). `sustained`: that mean is the time, as long
-// prompts keep a card at its power limit.
+// round is repeated. Behind 0.2 s of warm-up: the median of at least 15 replays (3 of a graph that takes long), and
+// beside it the mean of replays one behind the other for 0.3 s, as a busy engine has them (counter mean_us).
+// `sustained`: that mean is the time, as long prompts keep a card at its power limit.
 #pragma once
 
 #include <benchmark/benchmark.h>

@@ -45,9 +45,9 @@ class LateInputs {
   std::vector<Copy> copies_;
 };
 
-/// Runs `operation` behind late copies of its inputs (at most kMostCopies), and behind it `next`. Returns when all has
-/// run.
-constexpr size_t kMostCopies = 8;
+constexpr size_t kMostCopies = 8;  // of one kernel
+
+/// Runs `operation` behind late copies of its inputs, and behind it `next`. Returns when all has run.
 void run_behind(const std::vector<Copy> &inputs, Front front, const std::function<void(cudaStream_t)> &operation,
                 const Copy &next);
 
